@@ -1,0 +1,390 @@
+//! The control socket: HTTP/1.1 with JSON over `RUN_DIR/agent.sock`. Read-only; who may connect is
+//! decided by peer credentials (root, or the agent's own user).
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /v1/version` | [`Version`] |
+//! | `GET /v1/status` | [`Status`] |
+//! | `GET /v1/nodes` | `Vec<`[`NodeView`]`>` |
+//! | `GET /v1/peers` | `Vec<`[`PeerView`]`>` |
+//! | `GET /v1/routes` | `Vec<`[`RouteView`]`>` |
+//! | `GET /v1/networkpolicies` | `Vec<`[`PolicyView`]`>` |
+//! | `GET /v1/endpoints` | `Vec<`[`EndpointView`]`>` |
+//! | `GET /v1/synced?timeout_ms=N` | [`Synced`], when all input read so far is acknowledged by the kernel, or after N ms |
+//!
+//! Errors are an [`Error`] body with status 400, 404 or 500. Lists are sorted by name or prefix.
+//! Times are RFC 3339; durations are seconds.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error_code::Code;
+
+/// Body of an error answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Error {
+    /// What happened.
+    pub code: Code,
+    /// One line: what.
+    pub message: String,
+    /// One line: why.
+    pub why: String,
+    /// One line: what to do next.
+    pub next: String,
+}
+
+/// `GET /v1/version`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Version {
+    /// Crate version of the agent.
+    pub version: String,
+    /// Git commit it was built from, `unknown` outside a checkout.
+    pub commit: String,
+    /// Name of its node.
+    pub node: String,
+}
+
+/// `GET /v1/synced`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Synced {
+    /// Everything read so far is in the kernel.
+    pub synced: bool,
+    /// Input generation that the answer is about (increases with each change that was read).
+    pub generation: u64,
+    /// What is still missing when not synced, for humans.
+    pub pending: Vec<String>,
+}
+
+/// `GET /v1/status`: health of one agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Node name.
+    pub node: String,
+    /// Agent version.
+    pub version: String,
+    /// Process id.
+    pub pid: u32,
+    /// Seconds since the agent started.
+    pub uptime_seconds: f64,
+    /// Same as `/readyz`.
+    pub ready: bool,
+    /// Why not, or empty.
+    pub not_ready: Vec<String>,
+    /// Where objects come from, e.g. `dir:/etc/rampart`.
+    pub store: String,
+    /// Generation of the input read.
+    pub desired_generation: u64,
+    /// Generation of the input that the kernel has acknowledged.
+    pub programmed_generation: u64,
+    /// BGP in numbers; `None` while the speaker has no configuration.
+    pub bgp: Option<BgpStatus>,
+    /// Kernel routes.
+    pub routes: RouteStatus,
+    /// Policy.
+    pub policy: PolicyStatus,
+    /// Current complaints: input that was refused, peers that are down, drift. Oldest first.
+    pub problems: Vec<Problem>,
+}
+
+/// Part of [`Status`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BgpStatus {
+    /// Our AS.
+    pub asn: u32,
+    /// Our BGP Identifier.
+    pub router_id: String,
+    /// Listening port; 0 if listening failed.
+    pub listen_port: u16,
+    /// Peers in state Established.
+    pub peers_established: u32,
+    /// Configured peers.
+    pub peers: u32,
+    /// Prefixes with a best path.
+    pub prefixes: u64,
+}
+
+/// Part of [`Status`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteStatus {
+    /// Routes we want in the kernel.
+    pub desired: u64,
+    /// Of those, acknowledged.
+    pub installed: u64,
+    /// Refused by the kernel and retried.
+    pub failed: u64,
+    /// Times someone else's change was repaired.
+    pub repaired: u64,
+}
+
+/// Part of [`Status`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyStatus {
+    /// NetworkPolicy objects in force.
+    pub policies: u64,
+    /// Pods of this node known to the kernel table.
+    pub endpoints: u64,
+    /// Of those, isolated in at least one direction.
+    pub isolated: u64,
+    /// Elements in all sets.
+    pub set_elements: u64,
+    /// Transactions committed.
+    pub transactions: u64,
+    /// Transactions that the kernel refused.
+    pub refused: u64,
+    /// Times someone else's change was repaired.
+    pub repaired: u64,
+}
+
+/// One thing that is wrong now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem {
+    /// Catalogue code.
+    pub code: Code,
+    /// What it is about: `NetworkPolicy shop/web`, `peer tor-r1-a`, `node n11`.
+    pub subject: String,
+    /// What, in one line, with the field path if there is one.
+    pub message: String,
+    /// Where: `file:line` for input from a directory, `address:port` for a peer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+    /// What to do.
+    pub next: String,
+    /// Since when (RFC 3339).
+    pub since: String,
+}
+
+/// A Node as this agent sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeView {
+    /// Name.
+    pub name: String,
+    /// Rack label, if any.
+    pub rack: Option<String>,
+    /// Internal addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Pod CIDRs.
+    #[serde(rename = "podCIDRs")]
+    pub pod_cidrs: Vec<String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Present only for the node of the answering agent: what it knows about itself.
+    pub agent: Option<AgentView>,
+}
+
+/// Part of [`NodeView`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentView {
+    /// Agent version.
+    pub version: String,
+    /// `/readyz`.
+    pub ready: bool,
+    /// Established BGP peers.
+    pub peers_established: u32,
+    /// Configured BGP peers.
+    pub peers: u32,
+    /// Routes installed by us.
+    pub routes: u64,
+    /// Repairs so far, of routes and table.
+    pub drift: u64,
+    /// Input generation.
+    pub desired_generation: u64,
+    /// Acknowledged generation.
+    pub programmed_generation: u64,
+    /// Local pods known to the kernel table.
+    pub endpoints: u64,
+    /// Seconds since start.
+    pub uptime_seconds: f64,
+}
+
+/// A BGP neighbour of the answering agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerView {
+    /// Node of the agent.
+    pub node: String,
+    /// Peer name.
+    pub name: String,
+    /// `mesh`, `reflector` or `tor`.
+    pub kind: String,
+    /// Remote address.
+    pub address: IpAddr,
+    /// Remote port we dial.
+    pub port: u16,
+    /// Configured remote AS.
+    pub remote_asn: u32,
+    /// Our AS.
+    pub local_asn: u32,
+    /// RFC 4271 name: Idle, Connect, Active, OpenSent, OpenConfirm, Established.
+    pub state: String,
+    /// Seconds since the last state change into or out of Established.
+    pub since_seconds: f64,
+    /// Remote BGP Identifier, once an OPEN was seen.
+    pub router_id: Option<String>,
+    /// Local address of the session.
+    pub local_address: Option<IpAddr>,
+    /// Families negotiated.
+    pub families: Vec<String>,
+    /// Prefixes in Adj-RIB-In, both families.
+    pub received: u64,
+    /// Of those, past the import policy and eligible.
+    pub accepted: u64,
+    /// Prefixes in Adj-RIB-Out.
+    pub sent: u64,
+    /// Negotiated hold time in seconds.
+    pub hold_time_seconds: u64,
+    /// Negotiated keepalive interval in seconds.
+    pub keepalive_seconds: u64,
+    /// Capabilities that both sides have, by name.
+    pub capabilities: Vec<String>,
+    /// Session came up this many times.
+    pub established_count: u64,
+    /// Messages in, by type name.
+    pub messages_received: BTreeMap<String, u64>,
+    /// Messages out, by type name.
+    pub messages_sent: BTreeMap<String, u64>,
+    /// UPDATEs with a malformed attribute (RFC 7606), by disposition.
+    pub malformed: BTreeMap<String, u64>,
+    /// Last thing that went wrong.
+    pub last_error: Option<PeerError>,
+    /// Import policy in words.
+    pub import: String,
+    /// Export policy in words.
+    pub export: String,
+}
+
+/// Part of [`PeerView`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerError {
+    /// Catalogue code.
+    pub code: Code,
+    /// In words.
+    pub message: String,
+    /// Seconds ago.
+    pub ago_seconds: f64,
+}
+
+/// A prefix in the Loc-RIB of the answering agent, with all its paths.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteView {
+    /// Node of the agent.
+    pub node: String,
+    /// Prefix.
+    pub prefix: String,
+    /// Node that owns the prefix, `tor` for one from a ToR peer, `local` for our own, `-` unknown.
+    pub origin: String,
+    /// Best path first.
+    pub paths: Vec<PathView>,
+    /// Next hops in the kernel (more than one = ECMP); empty for a blackhole or nothing.
+    pub fib_next_hops: Vec<IpAddr>,
+    /// `ok`, `pending`, `failed: REASON`, `blackhole`, `none`.
+    pub fib: String,
+}
+
+/// Part of [`RouteView`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PathView {
+    /// Name of the peer it came from, or `local`.
+    pub from: String,
+    /// Next hop; `None` for a local one.
+    pub next_hop: Option<IpAddr>,
+    /// AS_PATH, e.g. `65001 64512`.
+    pub as_path: String,
+    /// LOCAL_PREF.
+    pub local_pref: u32,
+    /// MULTI_EXIT_DISC.
+    pub med: Option<u32>,
+    /// `igp`, `egp`, `incomplete`.
+    pub origin: String,
+    /// ORIGINATOR_ID.
+    pub originator_id: Option<String>,
+    /// CLUSTER_LIST.
+    pub cluster_list: Vec<String>,
+    /// Communities as `asn:value`.
+    pub communities: Vec<String>,
+    /// The best path.
+    pub best: bool,
+    /// Used for ECMP with the best path.
+    pub multipath: bool,
+    /// Why it lost against the best, or is not eligible; empty for the best.
+    pub reason: String,
+    /// Seconds since it was learnt or changed.
+    pub age_seconds: f64,
+}
+
+/// A NetworkPolicy as this agent enforces it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyView {
+    /// Node of the agent.
+    pub node: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// `knp` (networking.k8s.io/v1 NetworkPolicy).
+    pub kind: String,
+    /// Pods it selects, in the whole cluster.
+    pub selects: u64,
+    /// Pods it selects on this node.
+    pub selects_local: u64,
+    /// Of those, programmed in the kernel.
+    pub programmed: u64,
+    /// Ingress rules.
+    pub ingress_rules: u64,
+    /// Egress rules.
+    pub egress_rules: u64,
+    /// Isolates ingress.
+    pub isolates_ingress: bool,
+    /// Isolates egress.
+    pub isolates_egress: bool,
+    /// `enforce`.
+    pub mode: String,
+    /// podSelector in words.
+    pub pod_selector: String,
+    /// Each rule in words: `ingress 1: from pods app=web, tcp 8080`.
+    pub rules: Vec<String>,
+    /// Rules that could not be understood (they admit nothing), with the field path.
+    pub faults: Vec<String>,
+}
+
+/// A pod of this node as the kernel knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointView {
+    /// Node of the agent.
+    pub node: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Pod name.
+    pub name: String,
+    /// Pod addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Host side interface; `None` while the kernel has no route to the pod.
+    pub interface: Option<String>,
+    /// Some policy isolates ingress.
+    pub isolated_ingress: bool,
+    /// Some policy isolates egress.
+    pub isolated_egress: bool,
+    /// `namespace/name` of every policy that selects it.
+    pub policies: Vec<String>,
+    /// The kernel has acknowledged its rules.
+    pub programmed: bool,
+    /// Names of its chains, ingress then egress.
+    pub chains: Vec<String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}

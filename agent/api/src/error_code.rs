@@ -1,0 +1,74 @@
+//! Catalogue of the `RCnnnn` codes. A code never changes its meaning.
+
+use serde::{Deserialize, Serialize};
+
+/// What kind of trouble; the number is what users search for.
+///
+/// 1xxx input, 2xxx BGP, 3xxx routes and host, 4xxx policy and nftables, 5xxx control and lab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Code(pub u16);
+
+impl std::fmt::Display for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RC{:04}", self.0)
+    }
+}
+
+/// One entry of the catalogue.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// The code.
+    pub code: Code,
+    /// Short name.
+    pub title: &'static str,
+    /// What it means and what usually causes it.
+    pub why: &'static str,
+    /// What to do.
+    pub next: &'static str,
+}
+
+macro_rules! catalogue {
+    ($($name:ident = $code:literal, $title:literal, $why:literal, $next:literal;)*) => {
+        $(#[doc = $title] pub const $name: Code = Code($code);)*
+        /// Every code, ascending.
+        pub const CATALOGUE: &[Entry] = &[
+            $(Entry { code: Code($code), title: $title, why: $why, next: $next },)*
+        ];
+    };
+}
+
+catalogue! {
+    MANIFEST_SYNTAX = 1001, "manifest does not parse", "The file is not valid YAML, or a value has the wrong type.", "Fix the file at the line shown; the last good version stays in force.";
+    UNKNOWN_FIELD = 1002, "unknown field", "The object has a field that its kind does not define.", "Fix the spelling, or remove the field.";
+    UNKNOWN_KIND = 1003, "unknown kind", "The apiVersion and kind are none that Rampart reads.", "Remove the object from the store, or fix its apiVersion and kind.";
+    INVALID_OBJECT = 1004, "invalid object", "A required field is missing or a name is not valid.", "Fix the field shown.";
+    INVALID_CIDR = 1005, "invalid CIDR", "A CIDR does not parse, or an except is not inside it.", "Fix the CIDR; until then the rule admits nothing.";
+    INVALID_PORT = 1006, "invalid port", "A port is outside 1-65535, an endPort is below its port or beside a named port, or a protocol is unknown.", "Fix the port; until then the rule admits nothing.";
+    INVALID_SELECTOR = 1007, "invalid selector", "A label selector has an unknown operator or wrong values.", "Fix the selector; until then it selects nothing and admits nothing.";
+    DUPLICATE_ADDRESS = 1008, "two objects with one address", "Two Nodes or two Pods claim the same address.", "Remove one; the first (by name) stays in force.";
+    DUPLICATE_OBJECT = 1009, "object defined twice", "Two files of the store define the same object.", "Remove one; the first (by file name) stays in force.";
+    INVALID_NODE = 1010, "invalid Node", "An address or podCIDR of a Node does not parse.", "Fix the Node; its last good version stays in force.";
+    INVALID_BGP_CONFIG = 1011, "invalid BGP configuration", "A field of BGPConfiguration or BGPPeer does not hold.", "Fix the field shown; the last good version stays in force.";
+    PEER_UNREACHABLE = 2031, "TCP connection failed", "The peer refused the connection, did not answer, or reset it.", "Check the address, the route to it and that a BGP speaker listens there.";
+    BAD_PEER_AS = 2107, "wrong AS number", "The peer's OPEN carries another AS than configured.", "Correct peerASN here, or the AS at the peer.";
+    OPEN_REFUSED = 2108, "OPEN refused", "One side did not accept the other's OPEN.", "Look at the code and subcode shown, and compare both configurations.";
+    HOLD_TIMER_EXPIRED = 2109, "hold timer expired", "Nothing was heard from the peer for the hold time.", "Check the link and the peer's load.";
+    NOTIFICATION_RECEIVED = 2110, "peer closed the session", "The peer sent a NOTIFICATION.", "Look at the code and subcode shown, and at the peer's log.";
+    MALFORMED_MESSAGE = 2111, "malformed message", "The peer sent bytes that are not valid BGP.", "The session was reset; report it to the peer's vendor with the offset shown.";
+    UNKNOWN_NEIGHBOUR = 2112, "connection from unknown address", "Someone who is no configured peer connected to the BGP port.", "Add a BGPPeer if it should be one.";
+    OWN_ADDRESS = 2113, "peer address is our own", "A BGPPeer names an address of this node.", "Correct peerAddress or its nodeSelector.";
+    MALFORMED_ATTRIBUTE = 2114, "malformed path attribute", "An UPDATE carried a malformed attribute (RFC 7606).", "Its routes were withdrawn; the session stayed up. Report it to the peer's vendor.";
+    LISTEN_FAILED = 2115, "cannot listen for BGP", "The BGP port is taken or may not be bound.", "Stop the other speaker, or set listenPort; see `ss -ltnp`.";
+    ROUTE_REFUSED = 3001, "kernel refused a route", "The next hop is not reachable, or the route is invalid.", "Check `ip route get NEXTHOP`.";
+    ROUTE_DRIFT = 3002, "route changed by someone else", "A route of ours was deleted or replaced out of band.", "It was repaired. Find out who did it: `ip monitor route`.";
+    FORWARDING_DISABLED = 3003, "IP forwarding is off", "net.ipv4.ip_forward or net.ipv6.conf.all.forwarding is 0.", "Set both to 1.";
+    NFT_REFUSED = 4001, "kernel refused a transaction", "nf_tables did not take a change; the last good ruleset stays.", "Report it with the log line; the agent retries and rebuilds.";
+    NFT_DRIFT = 4002, "table changed by someone else", "Someone else changed table inet rampart.", "It was repaired. Find out who did it: `nft monitor`.";
+    POLICY_RULE_UNREADABLE = 4003, "policy rule cannot be understood", "A rule of a NetworkPolicy is not valid; it admits nothing, and the policy still isolates.", "Fix the field shown.";
+    AGENT_UNREACHABLE = 5001, "agent not reachable", "No agent answers on the control socket.", "Start the agent, or give its socket with --socket.";
+    NOT_PRIVILEGED = 5002, "not enough privilege", "The command needs root (CAP_NET_ADMIN and CAP_SYS_ADMIN).", "Run it with sudo.";
+    MISSING_PROGRAM = 5003, "program missing", "The lab needs a program that is not installed.", "Install the package shown.";
+    NOT_FOUND = 5004, "not found", "No object of that name.", "List them with `rctl get`.";
+    TIMED_OUT = 5005, "timed out", "What was waited for did not happen in time.", "See `rctl status` for what is pending.";
+}

@@ -1,0 +1,8 @@
+//! The contract between the agent, `rctl` and the manifests: whatever two of them must agree on.
+//!
+//! Types and constants only; nothing here does anything.
+
+pub mod constant;
+pub mod control;
+pub mod crd;
+pub mod error_code;

@@ -1,0 +1,1 @@
+//! Netlink: everything the agent writes into the kernel, and how it reads it back.

@@ -1,0 +1,3 @@
+//! The Rampart agent: thin I/O around the pure crates `bgp` and `policy`.
+
+pub mod kernel;

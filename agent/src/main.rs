@@ -1,0 +1,3 @@
+//! `rampart`: one multi-call binary.
+
+fn main() {}

@@ -1,0 +1,117 @@
+//! What a speaker is told to be: its own identity and its peers.
+//!
+//! These values are valid by construction; turning Kubernetes objects into them is the agent's job.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::types::{Asn, Families, RouterId};
+
+/// Everything a [`crate::speaker::Speaker`] needs to know. Applied as a whole; the speaker works
+/// out the difference, and a peer whose own settings did not change keeps its session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// Our AS.
+    pub asn: Asn,
+    /// Our BGP Identifier. A change resets every session.
+    pub router_id: RouterId,
+    /// CLUSTER_ID for route reflection (RFC 4456); the router id when nobody says otherwise.
+    pub cluster_id: Ipv4Addr,
+    /// Hostname for the FQDN capability (code 73); empty = not sent.
+    pub hostname: String,
+    /// Sorted by `address`, no duplicates.
+    pub peers: Vec<PeerConfig>,
+}
+
+/// One configured neighbour. Identified by `address`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerConfig {
+    /// Name a human gave it (BGPPeer object, or the node name in a mesh).
+    pub name: String,
+    /// What kind of neighbour this is, for display only.
+    pub kind: PeerKind,
+    /// Remote address: who may connect, and where we connect to.
+    pub address: IpAddr,
+    /// Remote TCP port for outgoing connections, 179 by default.
+    pub port: u16,
+    /// Source address for outgoing connections, if it matters.
+    pub local_address: Option<IpAddr>,
+    /// The AS the peer must announce in its OPEN. Equal to ours = iBGP.
+    pub asn: Asn,
+    /// Proposed hold time (RFC 4271 §4.2): zero, or at least three seconds.
+    pub hold_time: Duration,
+    /// First back-off between connection attempts; doubled per failure, capped at 60 s.
+    pub connect_retry: Duration,
+    /// Never open a connection, only accept one.
+    pub passive: bool,
+    /// TTL for an eBGP session more than one hop away; `None` = directly connected.
+    pub ebgp_multihop: Option<u8>,
+    /// The peer is a route-reflector client of ours (RFC 4456; iBGP only).
+    pub route_reflector_client: bool,
+    /// Families to offer.
+    pub families: Families,
+    /// Next hops that we put into routes of our own (and into everything towards eBGP).
+    /// `None`: the driver's local address of the session, if it is of that family.
+    pub next_hop_v4: Option<Ipv4Addr>,
+    /// See `next_hop_v4`. RFC 8950 is not used: IPv4 prefixes get IPv4 next hops.
+    pub next_hop_v6: Option<Ipv6Addr>,
+    /// What to accept from the peer.
+    pub import: Policy,
+    /// What to send to the peer (after split horizon and the reflection rules).
+    pub export: Policy,
+    /// Originate 0.0.0.0/0 and ::/0 towards this peer, as a ToR switch does.
+    pub default_originate: bool,
+    /// Close the session (Cease 6/1) when the peer holds more prefixes than this.
+    pub max_prefixes: Option<u32>,
+}
+
+/// Kind of neighbour, for display.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PeerKind {
+    /// Another node of the cluster (node-to-node mesh).
+    Mesh,
+    /// A route reflector, or a client of ours.
+    Reflector,
+    /// Named by a BGPPeer object: usually a top-of-rack switch.
+    Tor,
+}
+
+/// Import or export policy: an accept-list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Policy {
+    /// Import nothing; export only what this speaker originates itself (RFC 8212 default for eBGP).
+    #[default]
+    OwnOnly,
+    /// Everything passes (RFC 4271 behaviour; iBGP within one trust domain).
+    All,
+    /// A prefix passes if any entry matches. Own prefixes always pass on export.
+    Accept(Vec<PrefixMatch>),
+}
+
+/// Matches a prefix inside `prefix` whose length is within `[min_length, max_length]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PrefixMatch {
+    /// The covering prefix.
+    pub prefix: IpNet,
+    /// Shortest accepted length; at least `prefix.prefix_len()`.
+    pub min_length: u8,
+    /// Longest accepted length.
+    pub max_length: u8,
+}
+
+/// Where to dial, and how: the driver turns this into a socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dial {
+    /// Remote endpoint.
+    pub remote: SocketAddr,
+    /// Local address to bind, port 0.
+    pub local: Option<IpAddr>,
+    /// IP TTL / hop limit for the socket: 1 for directly connected eBGP, 255 for iBGP,
+    /// the configured value for multihop.
+    pub ttl: u8,
+}

@@ -1,0 +1,14 @@
+//! Sans-IO BGP-4 (RFC 4271): codec, session state machine, RIB, update groups, speaker.
+//!
+//! - [`wire`]: bytes to messages and back, RFC 7606 dispositions as a type.
+//! - [`session`]: the FSM as a table, collision detection, timers.
+//! - [`rib`]: Adj-RIB-In, Loc-RIB, decision with reasons, update groups (Adj-RIB-Out).
+//! - [`filter`]: import and export accept-lists.
+//! - [`speaker`]: sessions and RIB together; the only thing a driver talks to.
+//!
+//! This crate never opens a socket, reads a clock, spawns a thread or logs: time comes in as an
+//! argument, effects leave as values. So the same code runs in production, simulation and fuzzing.
+
+pub mod config;
+pub mod types;
+pub mod wire;

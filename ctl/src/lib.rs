@@ -1,0 +1,3 @@
+//! `rctl`: every verb is request -> view -> text or JSON; and the laboratory.
+
+pub mod lab;

@@ -1,0 +1,3 @@
+//! `rctl`: parse, run, exit.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Prints the manifests from the types that the agent uses.
+
+fn main() {}

@@ -1,0 +1,76 @@
+//! What the engine is fed: Kubernetes objects, whatever their source.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use serde::{Deserialize, Serialize};
+
+/// Kinds the policy engine reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Kind {
+    /// core/v1 Node: our own podCIDRs and addresses.
+    Node,
+    /// core/v1 Namespace: labels.
+    Namespace,
+    /// core/v1 Pod: labels, addresses, node, container ports.
+    Pod,
+    /// networking.k8s.io/v1 NetworkPolicy.
+    NetworkPolicy,
+}
+
+/// Names an object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Key {
+    /// Kind.
+    pub kind: Kind,
+    /// Namespace; empty for cluster-scoped kinds.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            write!(f, "{:?} {}", self.kind, self.name)
+        } else {
+            write!(f, "{:?} {}/{}", self.kind, self.namespace, self.name)
+        }
+    }
+}
+
+/// An object as read from its source.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Object {
+    /// A node.
+    Node(Box<Node>),
+    /// A namespace.
+    Namespace(Box<Namespace>),
+    /// A pod.
+    Pod(Box<Pod>),
+    /// A policy.
+    NetworkPolicy(Box<NetworkPolicy>),
+}
+
+/// One change of the input.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The object exists with this content (created, changed, or listed again).
+    Apply(Object),
+    /// The object is gone.
+    Delete(Key),
+    /// A full listing of this kind begins: what is not applied before the matching `RelistEnd`
+    /// no longer exists.
+    RelistBegin(Kind),
+    /// The listing is complete; the first one of each kind makes that kind in sync.
+    RelistEnd(Kind),
+    /// The kernel routes this local pod address to this interface (anti-spoofing); `None` = to none.
+    Interface {
+        /// Pod address.
+        address: IpAddr,
+        /// Host side interface name.
+        interface: Option<String>,
+    },
+}

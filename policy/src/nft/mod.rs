@@ -1,0 +1,4 @@
+//! nf_tables: intermediate representation, compiler, delta, text.
+
+pub mod ir;
+pub mod transaction;

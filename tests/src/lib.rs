@@ -1,0 +1,1 @@
+//! Harness of the tests that run real things: namespaces, routers, agents, packets.
