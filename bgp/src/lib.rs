@@ -10,5 +10,9 @@
 //! argument, effects leave as values. So the same code runs in production, simulation and fuzzing.
 
 pub mod config;
+pub mod filter;
+pub mod rib;
+pub mod speaker;
 pub mod types;
+pub mod view;
 pub mod wire;

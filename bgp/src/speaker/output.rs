@@ -1,0 +1,193 @@
+//! What a speaker wants done, and what it has to say.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::config::Dial;
+use crate::types::{Asn, Families, RouterId};
+use crate::wire::error::Notification;
+use crate::wire::update::AttributeFault;
+
+/// One TCP connection, or one attempt at it. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct ConnectionId(pub u64);
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Why an inbound connection is not wanted. The driver closes it at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, thiserror::Error)]
+pub enum Refusal {
+    /// Nobody is configured at that address.
+    #[error("no peer is configured at this address")]
+    UnknownPeer,
+    /// The peer already has as many connections as it may.
+    #[error("the peer already has a connection")]
+    Busy,
+    /// The peer is not to be talked to now (it exceeded its prefix limit, or backs off).
+    #[error("the peer is held down")]
+    HeldDown,
+}
+
+/// A thing for the driver to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Open a TCP connection and answer with `connected` or `connect_failed`.
+    Connect {
+        /// Name it by this from now on.
+        conn: ConnectionId,
+        /// For whom.
+        peer: IpAddr,
+        /// How.
+        dial: Dial,
+    },
+    /// The connection has bytes to send: call `transmit` when the socket is writable.
+    Transmit {
+        /// Which.
+        conn: ConnectionId,
+    },
+    /// Take what `transmit` still has, then close. The connection is forgotten by the speaker once
+    /// `transmit` hands out nothing more, or when the driver calls `closed`.
+    Close {
+        /// Which.
+        conn: ConnectionId,
+    },
+    /// The kernel should forward this prefix so.
+    FibChange {
+        /// Prefix.
+        prefix: IpNet,
+        /// Sorted; empty: remove the route (or, for an own prefix, see `origin`).
+        next_hops: Vec<IpAddr>,
+        /// Learnt, or our own (then `next_hops` is empty and the prefix is not to be removed, but
+        /// covered by a blackhole).
+        origin: FibOrigin,
+    },
+    /// Something happened.
+    Event(SpeakerEvent),
+}
+
+/// Where a forwarding change comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum FibOrigin {
+    /// Best path learnt from peers (or none left).
+    Learned,
+    /// The prefix is our own.
+    Own,
+}
+
+/// Something worth a log line, a metric or an entry in `rctl status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SpeakerEvent {
+    /// A session reached Established.
+    SessionUp {
+        /// Peer.
+        peer: IpAddr,
+        /// Its BGP Identifier.
+        router_id: RouterId,
+        /// Families negotiated.
+        families: Families,
+    },
+    /// A session left Established, or an attempt at one failed.
+    SessionDown {
+        /// Peer.
+        peer: IpAddr,
+        /// Why.
+        reason: DownReason,
+        /// It had been Established.
+        established: bool,
+    },
+    /// The OPENs do not fit together; the session does not come up until a side is changed.
+    OpenRefused {
+        /// Peer.
+        peer: IpAddr,
+        /// What does not fit.
+        reason: OpenRefusal,
+    },
+    /// The peer sent bytes that are not BGP; the session was reset.
+    MalformedMessage {
+        /// Peer.
+        peer: IpAddr,
+        /// Octet offset within the message.
+        offset: usize,
+        /// What was wrong.
+        reason: &'static str,
+    },
+    /// A malformed attribute that did not end the session (RFC 7606).
+    MalformedAttribute {
+        /// Peer.
+        peer: IpAddr,
+        /// What was wrong.
+        fault: AttributeFault,
+        /// What was done.
+        disposition: Disposition,
+    },
+    /// Someone who is no configured peer connected.
+    UnknownNeighbour {
+        /// Who.
+        remote: SocketAddr,
+    },
+    /// The peer holds more prefixes than it may; the session was closed (Cease 6/1).
+    PrefixLimit {
+        /// Peer.
+        peer: IpAddr,
+        /// Limit.
+        limit: u32,
+    },
+}
+
+/// RFC 7606 dispositions that keep the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Disposition {
+    /// Attribute dropped, route kept.
+    AttributeDiscard,
+    /// Routes withdrawn.
+    TreatAsWithdraw,
+}
+
+/// Why two OPENs do not make a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum OpenRefusal {
+    /// The peer is in another AS than configured (2/2).
+    BadPeerAs {
+        /// Configured.
+        expected: Asn,
+        /// In its OPEN.
+        got: Asn,
+    },
+    /// Anything else that its OPEN got a NOTIFICATION for.
+    Unacceptable {
+        /// Error code sent.
+        code: u8,
+        /// Error subcode sent.
+        subcode: u8,
+    },
+}
+
+/// Why a session ended or did not come up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DownReason {
+    /// The TCP connection could not be opened.
+    ConnectFailed(String),
+    /// The TCP connection ended without a NOTIFICATION.
+    ConnectionLost(String),
+    /// Nothing was heard for the hold time.
+    HoldTimerExpired,
+    /// The peer takes no bytes (RFC 9687).
+    SendHoldTimerExpired,
+    /// We sent a NOTIFICATION.
+    NotificationSent(Notification),
+    /// The peer sent one.
+    NotificationReceived(Notification),
+    /// The peer was removed from the configuration, or its settings changed.
+    Reconfigured,
+}
