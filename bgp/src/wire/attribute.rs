@@ -1,5 +1,9 @@
 //! Path attributes (RFC 4271 §4.3, §5), decoded.
 
+pub(crate) mod as_path;
+pub(crate) mod decode;
+pub mod table;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
@@ -115,6 +119,10 @@ pub struct Extra {
     pub unknown: Vec<RawAttribute>,
 }
 
+/// LOCAL_PREF of a route from an internal peer that did not send one (RFC 4271 leaves the value
+/// open; every implementation uses this one).
+pub const DEFAULT_LOCAL_PREF: u32 = 100;
+
 /// The attributes of a path, without MP_REACH_NLRI / MP_UNREACH_NLRI; AS4_PATH is already merged.
 ///
 /// Interned by the RIB: equal values are stored once.
@@ -128,7 +136,8 @@ pub struct Attributes {
     pub next_hop: IpAddr,
     /// MULTI_EXIT_DISC.
     pub med: Option<u32>,
-    /// LOCAL_PREF; `None` from an external peer.
+    /// LOCAL_PREF; `None` from an external peer. An internal peer that leaves it out means
+    /// [`DEFAULT_LOCAL_PREF`], and the decoder says so.
     pub local_pref: Option<u32>,
     /// ORIGINATOR_ID (RFC 4456).
     pub originator_id: Option<Ipv4Addr>,

@@ -1,9 +1,11 @@
 //! What can be wrong with bytes, and what to answer.
 
-use std::fmt;
+use serde::{Deserialize, Serialize};
 
 /// A NOTIFICATION to send, or one received (RFC 4271 §4.5).
-#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+///
+/// `Display` gives it in words; names of codes are in [`super::notification`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Notification {
     /// Error code.
     pub code: u8,
@@ -14,7 +16,8 @@ pub struct Notification {
 }
 
 /// A message that ends the session (RFC 7606 "session reset"), with the NOTIFICATION to send.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason} at octet {offset}")]
 pub struct DecodeError {
     /// Octet offset within the message where it went wrong.
     pub offset: usize,
@@ -24,10 +27,29 @@ pub struct DecodeError {
     pub notification: Notification,
 }
 
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at octet {}", self.reason, self.offset)
+impl DecodeError {
+    pub(crate) fn new(
+        offset: usize,
+        reason: &'static str,
+        code: u8,
+        subcode: u8,
+        data: &[u8],
+    ) -> Self {
+        Self { offset, reason, notification: Notification { code, subcode, data: data.to_vec() } }
     }
 }
 
-impl std::error::Error for DecodeError {}
+/// What a malformed attribute costs (RFC 7606 §2), mildest first.
+///
+/// "AFI/SAFI disable" is not used: where RFC 7606 allows it, it allows the reset too, and a peer
+/// that garbles NLRI can not be trusted with the other family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Disposition {
+    /// The attribute is dropped, the routes are kept.
+    AttributeDiscard,
+    /// All prefixes announced in the message are handled as withdrawn.
+    TreatAsWithdraw,
+    /// The session ends with a NOTIFICATION.
+    SessionReset,
+}
