@@ -1,1 +1,3 @@
 //! Netlink: everything the agent writes into the kernel, and how it reads it back.
+
+pub mod route;
