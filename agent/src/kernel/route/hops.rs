@@ -56,8 +56,7 @@ impl Hops {
             self.fresh |= hop.resolution.is_none();
         }
         let hops: Arc<[IpAddr]> = hops.into();
-        let group =
-            Group { hops: Arc::clone(&hops), users: 1, resolution: self.combine(&hops) };
+        let group = Group { hops: Arc::clone(&hops), users: 1, resolution: self.combine(&hops) };
         let slot = self.free.pop().unwrap_or(self.groups.len());
         match self.groups.get_mut(slot) {
             Some(free) => *free = Some(group),

@@ -37,18 +37,12 @@ pub(super) struct Seen {
 pub(super) struct Batch {
     bytes: Vec<u8>,
     last: usize,
-    count: usize,
 }
 
 impl Batch {
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.last = 0;
-        self.count = 0;
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.count
     }
 
     /// Appends one request; its sequence number is `sequence`.
@@ -64,7 +58,6 @@ impl Batch {
             message.serialize(slot);
         }
         self.last = start;
-        self.count += 1;
     }
 
     /// The bytes as they are: a question is answered by its answer.

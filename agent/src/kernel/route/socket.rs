@@ -65,8 +65,7 @@ impl Requests {
             socket.connect(&SocketAddr::new(0, 0))?;
             socket.set_cap_ack(true)?;
             socket.set_netlink_get_strict_chk(true)?;
-            let borrowed = SockRef::from(&socket);
-            setsockopt(&borrowed, sockopt::ReceiveTimeout, &TimeVal::new(ANSWER_SECONDS, 0))?;
+            setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::new(ANSWER_SECONDS, 0))?;
             grow_receive_buffer(&socket, 1024 * 1024)?;
             Ok(Self { socket, port, sequence: 0, buffer: Vec::with_capacity(DATAGRAM) })
         };
@@ -263,10 +262,9 @@ fn not_from(port: u32) -> [SockFilter; 4] {
 }
 
 fn grow_receive_buffer(socket: &Socket, size: usize) -> io::Result<()> {
-    let borrowed = SockRef::from(socket);
     // Beyond rmem_max it takes CAP_NET_ADMIN in the initial user namespace: else the most we may.
-    if setsockopt(&borrowed, sockopt::RcvBufForce, &size).is_err() {
-        borrowed.set_recv_buffer_size(size)?;
+    if setsockopt(socket, sockopt::RcvBufForce, &size).is_err() {
+        SockRef::from(socket).set_recv_buffer_size(size)?;
     }
     Ok(())
 }

@@ -192,11 +192,8 @@ impl Writer {
     }
 
     fn publish(&mut self) {
-        let new = Summary {
-            batches: self.batches,
-            in_sync: self.in_sync,
-            ..self.tracker.summary()
-        };
+        let new =
+            Summary { batches: self.batches, in_sync: self.in_sync, ..self.tracker.summary() };
         self.summary.send_if_modified(|old| std::mem::replace(old, new) != new);
     }
 
@@ -283,8 +280,7 @@ impl Writer {
         let tracker = &self.tracker;
         let wanted: &dyn Fn(&Seen, IpAddr) -> bool =
             &|seen, hop| seen.ours && tracker.goes_through(&seen.prefix, hop);
-        let changed = hops
-            .resolve(all, |hop, old| resolve(requests, links, wanted, hop, old));
+        let changed = hops.resolve(all, |hop, old| resolve(requests, links, wanted, hop, old));
         self.tracker.hops = hops;
         self.tracker.groups_changed(&changed?);
         Ok(())
@@ -312,11 +308,9 @@ impl Writer {
                     NLM_F_CREATE | NLM_F_EXCL,
                     message::new_route(&prefix, content),
                 ),
-                Action::Replace(content) => self.batch.push(
-                    sequence,
-                    NLM_F_REPLACE,
-                    message::new_route(&prefix, content),
-                ),
+                Action::Replace(content) => {
+                    self.batch.push(sequence, NLM_F_REPLACE, message::new_route(&prefix, content))
+                }
                 Action::Delete(metric) => {
                     self.batch.push(sequence, 0, message::delete_route(&prefix, *metric));
                 }
@@ -331,7 +325,8 @@ impl Writer {
                 *slot = Some(errno);
             }
         })?;
-        for ((prefix, action), errno) in std::mem::take(&mut self.operations).into_iter().zip(errors)
+        for ((prefix, action), errno) in
+            std::mem::take(&mut self.operations).into_iter().zip(errors)
         {
             self.pods.touch(&prefix);
             if let Some(errno) = errno
@@ -410,8 +405,7 @@ impl Writer {
         if link.header.interface_family != AddressFamily::Unspec {
             return; // a bridge port, not the interface itself
         }
-        let change =
-            if exists { self.links.updated(link) } else { self.links.removed(link) };
+        let change = if exists { self.links.updated(link) } else { self.links.removed(link) };
         match change {
             LinkChange::None => {}
             LinkChange::Usable(index) => {
@@ -480,8 +474,7 @@ fn resolve(
         });
     }
     let any = !paths.is_empty();
-    let usable: Vec<Path> =
-        paths.into_iter().filter(|path| links.is_up(path.interface)).collect();
+    let usable: Vec<Path> = paths.into_iter().filter(|path| links.is_up(path.interface)).collect();
     Ok(match usable.is_empty() {
         false => Ok(usable.into()),
         true if any => Err(Unresolved::LinkDown),

@@ -15,10 +15,8 @@ fn via(hops: &[&str]) -> Target {
 
 /// Every next hop is on link 1.
 fn resolve(tracker: &mut Tracker) {
-    let changed = tracker
-        .hops
-        .resolve(true, |hop, _| Ok::<_, ()>(Ok(Arc::from([on_link(hop)]))))
-        .unwrap();
+    let changed =
+        tracker.hops.resolve(true, |hop, _| Ok::<_, ()>(Ok(Arc::from([on_link(hop)])))).unwrap();
     tracker.groups_changed(&changed);
 }
 
@@ -78,10 +76,7 @@ fn a_route_of_ours_that_nobody_wants_is_removed_with_its_own_metric() {
     written.sort_by_key(|(prefix, _)| *prefix);
     assert_eq!(
         written,
-        [
-            (net("10.1.0.0/24"), Action::Delete(METRIC)),
-            (net("10.2.0.0/24"), Action::Delete(20))
-        ]
+        [(net("10.1.0.0/24"), Action::Delete(METRIC)), (net("10.2.0.0/24"), Action::Delete(20))]
     );
 }
 
@@ -92,10 +87,7 @@ fn a_route_waits_for_its_next_hop_and_is_removed_when_the_hop_is_lost() {
     assert_eq!(write_all(&mut tracker), []);
     assert_eq!(tracker.summary().pending, 1);
     resolve(&mut tracker);
-    assert_eq!(
-        write_all(&mut tracker),
-        [(net("10.1.0.0/24"), Action::Add(paths(&["192.0.2.1"])))]
-    );
+    assert_eq!(write_all(&mut tracker), [(net("10.1.0.0/24"), Action::Add(paths(&["192.0.2.1"])))]);
     let changed =
         tracker.hops.resolve(true, |_, _| Ok::<_, ()>(Err(Unresolved::LinkDown))).unwrap();
     tracker.groups_changed(&changed);
@@ -126,10 +118,7 @@ fn ecmp_uses_the_hops_that_have_a_path_in_any_order() {
         })
         .unwrap();
     tracker.groups_changed(&changed);
-    assert_eq!(
-        write_all(&mut tracker),
-        [(net("::/0"), Action::Replace(paths(&["fd00::2"])))]
-    );
+    assert_eq!(write_all(&mut tracker), [(net("::/0"), Action::Replace(paths(&["fd00::2"])))]);
 }
 
 #[test]
@@ -140,7 +129,9 @@ fn a_foreign_route_in_the_way_is_never_replaced() {
     resolve(&mut tracker);
     let operation = tracker.next().unwrap();
     tracker.complete(operation, Some(libc::EEXIST));
-    assert!(matches!(&tracker.reports()[0].state, RouteState::Failed(why) if why.contains("another")));
+    assert!(
+        matches!(&tracker.reports()[0].state, RouteState::Failed(why) if why.contains("another"))
+    );
     assert_eq!(tracker.summary().failed, 1);
     // It goes: ours is written.
     tracker.contest(prefix, true);
