@@ -7,5 +7,13 @@
 //! This crate never talks to Kubernetes, netlink or a clock, and its output depends on the current
 //! objects only, never on the order they came in.
 
+pub mod engine;
 pub mod event;
+pub mod fault;
+mod index;
+mod input;
 pub mod nft;
+mod resolve;
+
+pub use engine::Engine;
+pub use input::Direction;

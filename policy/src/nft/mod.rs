@@ -1,4 +1,13 @@
 //! nf_tables: intermediate representation, compiler, delta, text.
 
+pub(crate) mod baseline;
+pub(crate) mod compile;
+pub(crate) mod content;
+pub(crate) mod delta;
 pub mod ir;
+mod name;
+mod range;
+pub mod text;
 pub mod transaction;
+
+pub(crate) use name::pod_chain;

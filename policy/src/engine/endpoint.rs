@@ -1,0 +1,189 @@
+//! Pods of our node: their chains, and the elements that dispatch to them.
+
+use std::net::IpAddr;
+
+use super::Engine;
+use crate::input::{Direction, ObjectName};
+use crate::nft::baseline::{FROM, POD_INTERFACES, POD_SOURCES, PODS, TO};
+use crate::nft::compile::preamble;
+use crate::nft::content::{PlanId, family};
+use crate::nft::ir::{Chain, Element, IpFamily, Value, Verdict};
+use crate::nft::pod_chain;
+use crate::resolve::Effective;
+
+pub(super) const DIRECTIONS: [Direction; 2] = [Direction::Ingress, Direction::Egress];
+
+/// A local pod in the table.
+#[derive(Debug, Default)]
+pub(super) struct Endpoint {
+    pub(super) ingress: Option<Isolation>,
+    pub(super) egress: Option<Isolation>,
+}
+
+/// A direction in which some policy isolates a pod.
+#[derive(Debug)]
+pub(super) struct Isolation {
+    pub(super) chain: String,
+    pub(super) plan: PlanId,
+}
+
+impl Endpoint {
+    pub(super) fn isolation(&self, direction: Direction) -> Option<&Isolation> {
+        match direction {
+            Direction::Ingress => self.ingress.as_ref(),
+            Direction::Egress => self.egress.as_ref(),
+        }
+    }
+
+    fn slot(&mut self, direction: Direction) -> &mut Option<Isolation> {
+        match direction {
+            Direction::Ingress => &mut self.ingress,
+            Direction::Egress => &mut self.egress,
+        }
+    }
+}
+
+/// What is in the table for an address.
+#[derive(Debug, Default)]
+pub(super) struct AddressState {
+    pub(super) interface: Option<String>,
+}
+
+impl Engine {
+    /// Works out the policies of a pod that may or may not be there, and ours.
+    pub(super) fn refresh_endpoint(&mut self, name: &ObjectName) {
+        let mut endpoint = self.endpoints.remove(name).unwrap_or_default();
+        let mut present = false;
+        let mut effective = [None, None];
+        let mut addresses = Vec::new();
+        if let Some((_, entry)) = self.index.find(name)
+            && entry.pod.local
+            && !entry.pod.addresses.is_empty()
+        {
+            present = true;
+            addresses = entry.pod.addresses.to_vec();
+            effective = DIRECTIONS.map(|direction| {
+                let policies = self.policies_of(&entry.selectors);
+                let policies = policies.map(|name| (&*name.namespace, name));
+                let policies =
+                    policies.filter_map(|(ns, name)| Some((ns, &self.policies.get(name)?.policy)));
+                Effective::of(direction, &entry.pod, policies)
+            });
+        }
+        for (direction, effective) in DIRECTIONS.into_iter().zip(effective) {
+            self.isolate(name, endpoint.slot(direction), direction, effective, &addresses);
+        }
+        self.stale_addresses.extend(addresses);
+        if present {
+            self.endpoints.insert(name.clone(), endpoint);
+        }
+    }
+
+    /// Names of the policies among whose subjects are the members of any of these selectors.
+    pub(super) fn policies_of<'a>(
+        &'a self,
+        selectors: &'a [u64],
+    ) -> impl Iterator<Item = &'a ObjectName> {
+        selectors.iter().filter_map(|selector| self.subjects.get(selector)).flatten()
+    }
+
+    fn isolate(
+        &mut self,
+        name: &ObjectName,
+        slot: &mut Option<Isolation>,
+        direction: Direction,
+        effective: Option<Effective>,
+        addresses: &[IpAddr],
+    ) {
+        let former = slot.take();
+        if let Some(effective) = effective {
+            let plan = self.content.acquire(effective, &mut self.index, &mut self.delta);
+            let mut rules = preamble(direction, addresses);
+            if let Some(plan) = self.content.plan(plan) {
+                rules.extend(plan.rules.iter().cloned());
+            }
+            let chain = pod_chain(direction, name);
+            self.delta.put_chain(&chain, Chain { hook: None, rules });
+            *slot = Some(Isolation { chain, plan });
+        }
+        // Only now, so that what both use stays.
+        if let Some(former) = former {
+            if slot.is_none() {
+                self.delta.remove_chain(&former.chain);
+            }
+            self.content.release(former.plan, &mut self.index, &mut self.delta);
+        }
+    }
+
+    /// Of several local pods with one address the first by name has it.
+    fn holder(&self, address: IpAddr) -> Option<&ObjectName> {
+        let owners = self.owners.get(&address)?;
+        owners.iter().find(|name| self.index.find(name).is_some_and(|(_, entry)| entry.pod.local))
+    }
+
+    /// Brings the elements of an address in line with the pod that has it.
+    pub(super) fn refresh_address(&mut self, address: IpAddr) {
+        let holder = self.holder(address);
+        let endpoint = holder.and_then(|name| self.endpoints.get(name));
+        let jump = |direction| {
+            let isolation = endpoint.and_then(|endpoint| endpoint.isolation(direction));
+            isolation.map(|isolation| Some(Verdict::Jump(isolation.chain.clone())))
+        };
+        let held = holder.is_some();
+        let (from, to) = (jump(Direction::Egress), jump(Direction::Ingress));
+        let element = Element::Key(vec![address.into()]);
+        self.delta.set_element(of(PODS, address), element.clone(), held.then_some(None));
+        self.delta.set_element(of(FROM, address), element.clone(), from);
+        self.delta.set_element(of(TO, address), element, to);
+        self.refresh_interface(address, held);
+        if !held {
+            self.addresses.remove(&address);
+        }
+    }
+
+    /// The interface from which the address may come.
+    fn refresh_interface(&mut self, address: IpAddr, held: bool) {
+        let wanted = self.interfaces.get(&address).filter(|_| held).cloned();
+        let state = self.addresses.entry(address).or_default();
+        if state.interface == wanted {
+            return;
+        }
+        let former = std::mem::replace(&mut state.interface, wanted.clone());
+        let source = |interface: &str| {
+            Element::Key(vec![Value::IfName(interface.to_owned()), address.into()])
+        };
+        let only = |interface: &str| Element::Key(vec![Value::IfName(interface.to_owned())]);
+        if let Some(name) = wanted {
+            *self.interface_uses.entry(name.clone()).or_default() += 1;
+            self.delta.set_element(of(POD_SOURCES, address), source(&name), Some(None));
+            self.delta.set_element(POD_INTERFACES, only(&name), Some(None));
+        }
+        if let Some(name) = former {
+            self.delta.set_element(of(POD_SOURCES, address), source(&name), None);
+            if let Some(uses) = self.interface_uses.get_mut(&name) {
+                *uses -= 1;
+                if *uses == 0 {
+                    self.interface_uses.remove(&name);
+                    self.delta.set_element(POD_INTERFACES, only(&name), None);
+                }
+            }
+        }
+    }
+
+    /// The kernel knows interfaces by names of 1 to 15 octets; anything else is no interface.
+    pub(super) fn set_interface(&mut self, address: IpAddr, interface: Option<String>) {
+        match interface.filter(|name| (1..=15).contains(&name.len())) {
+            Some(name) => self.interfaces.insert(address, name),
+            None => self.interfaces.remove(&address),
+        };
+        self.stale_addresses.insert(address);
+    }
+}
+
+/// That of the two sets which takes the address.
+pub(super) fn of([v4, v6]: [&str; 2], address: IpAddr) -> &str {
+    match family(address) {
+        IpFamily::V4 => v4,
+        IpFamily::V6 => v6,
+    }
+}

@@ -1,0 +1,304 @@
+//! Which pods match which selectors, kept up to date pod by pod.
+//!
+//! A selector is known once however many policies and sets use it. A changed pod is compared only
+//! with the selectors that could match it: they are filed by namespace and by a label that they
+//! require.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+use rustc_hash::{FxHashMap, FxHasher};
+
+use crate::input::{LabelSelector, Labels, ObjectName, Pod};
+
+pub(crate) type PodId = u64;
+pub(crate) type SelectorId = u64;
+
+/// Pods by namespace and labels: what a selector of the API comes down to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct PodQuery {
+    pub(crate) namespaces: NamespaceQuery,
+    pub(crate) pods: LabelSelector,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum NamespaceQuery {
+    Named(Box<str>),
+    /// A namespace that we have not heard of matches no selector, not even the empty one.
+    Selected(LabelSelector),
+}
+
+impl PodQuery {
+    /// Pods of one namespace.
+    pub(crate) fn pods_of(namespace: &str, pods: LabelSelector) -> Self {
+        Self { namespaces: NamespaceQuery::Named(namespace.into()), pods }
+    }
+
+    fn matches(&self, namespace: &str, namespace_labels: Option<&Labels>, pod: &Labels) -> bool {
+        let in_namespace = match &self.namespaces {
+            NamespaceQuery::Named(name) => **name == *namespace,
+            NamespaceQuery::Selected(selector) => {
+                namespace_labels.is_some_and(|labels| selector.matches(labels))
+            }
+        };
+        in_namespace && self.pods.matches(pod)
+    }
+
+    /// Where the selector is filed: one file, or one for each value that its anchor admits.
+    fn files(&self) -> Vec<u64> {
+        let namespace = match &self.namespaces {
+            NamespaceQuery::Named(name) => Some(&**name),
+            NamespaceQuery::Selected(_) => None,
+        };
+        match self.pods.anchor() {
+            None => vec![file(namespace, None)],
+            Some((key, values)) => {
+                values.iter().map(|value| file(namespace, Some((key, value)))).collect()
+            }
+        }
+    }
+}
+
+/// Text that is equal for equal queries only.
+impl fmt::Display for PodQuery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespaces {
+            NamespaceQuery::Named(name) => write!(f, "namespace {name:?}")?,
+            NamespaceQuery::Selected(selector) => write!(f, "namespaces [{selector}]")?,
+        }
+        write!(f, " pods [{}]", self.pods)
+    }
+}
+
+/// A collision of two files only costs a comparison.
+fn file(namespace: Option<&str>, label: Option<(&str, &str)>) -> u64 {
+    let mut hasher = FxHasher::default();
+    (namespace, label).hash(&mut hasher);
+    hasher.finish()
+}
+
+#[derive(Debug)]
+struct Selector {
+    query: PodQuery,
+    uses: u32,
+    members: BTreeSet<PodId>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    namespaces: BTreeMap<Box<str>, Labels>,
+    pods: FxHashMap<PodId, Entry>,
+    /// For the pods of one namespace.
+    names: BTreeMap<ObjectName, PodId>,
+    selectors: FxHashMap<SelectorId, Selector>,
+    ids: FxHashMap<PodQuery, SelectorId>,
+    files: FxHashMap<u64, Vec<SelectorId>>,
+    next_pod: PodId,
+    next_selector: SelectorId,
+}
+
+/// A pod and what it matches.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) name: ObjectName,
+    pub(crate) pod: Pod,
+    /// Sorted.
+    pub(crate) selectors: Vec<SelectorId>,
+}
+
+impl Index {
+    pub(crate) fn pod(&self, id: PodId) -> Option<&Entry> {
+        self.pods.get(&id)
+    }
+
+    pub(crate) fn find(&self, name: &ObjectName) -> Option<(PodId, &Entry)> {
+        let id = *self.names.get(name)?;
+        Some((id, self.pods.get(&id)?))
+    }
+
+    pub(crate) fn namespace(&self, name: &str) -> Option<&Labels> {
+        self.namespaces.get(name)
+    }
+
+    /// Names of the namespaces that we have heard of.
+    pub(crate) fn namespaces(&self) -> impl Iterator<Item = &str> {
+        self.namespaces.keys().map(|name| &**name)
+    }
+
+    pub(crate) fn set_namespace(&mut self, name: &str, labels: Option<Labels>) {
+        match labels {
+            Some(labels) => self.namespaces.insert(name.into(), labels),
+            None => self.namespaces.remove(name),
+        };
+    }
+
+    /// All pods, by name.
+    pub(crate) fn pods(&self) -> impl Iterator<Item = (PodId, &Entry)> {
+        self.names.values().filter_map(|id| Some((*id, self.pods.get(id)?)))
+    }
+
+    pub(crate) fn pods_in(&self, namespace: &str) -> Vec<PodId> {
+        let first = ObjectName::new(namespace, "");
+        let names = self.names.range(first..);
+        names.take_while(|(name, _)| *name.namespace == *namespace).map(|(_, id)| *id).collect()
+    }
+
+    /// Stores a pod and what it matches; returns its former entry.
+    pub(crate) fn put_pod(&mut self, name: &ObjectName, pod: Pod) -> (PodId, Option<Entry>) {
+        let id = match self.names.get(name) {
+            Some(id) => *id,
+            None => {
+                self.next_pod += 1;
+                self.names.insert(name.clone(), self.next_pod);
+                self.next_pod
+            }
+        };
+        let selectors = self.matching(&name.namespace, &pod);
+        let entry = Entry { name: name.clone(), pod, selectors };
+        let former = self.pods.remove(&id);
+        self.update_members(id, former.as_ref().map_or(&[], |e| &e.selectors), &entry.selectors);
+        self.pods.insert(id, entry);
+        (id, former)
+    }
+
+    pub(crate) fn remove_pod(&mut self, name: &ObjectName) -> Option<(PodId, Entry)> {
+        let id = self.names.remove(name)?;
+        let entry = self.pods.remove(&id)?;
+        self.update_members(id, &entry.selectors, &[]);
+        Some((id, entry))
+    }
+
+    /// Compares a pod with the selectors again, after its namespace has changed; returns what it
+    /// matched before.
+    pub(crate) fn rematch(&mut self, id: PodId) -> Option<Vec<SelectorId>> {
+        let entry = self.pods.get(&id)?;
+        let now = self.matching(&entry.name.namespace, &entry.pod);
+        if now == entry.selectors {
+            return None;
+        }
+        self.update_members(id, &self.pods.get(&id)?.selectors.clone(), &now);
+        let entry = self.pods.get_mut(&id)?;
+        Some(std::mem::replace(&mut entry.selectors, now))
+    }
+
+    fn update_members(&mut self, id: PodId, before: &[SelectorId], after: &[SelectorId]) {
+        for (selector, joined) in changes(before, after) {
+            if let Some(selector) = self.selectors.get_mut(&selector) {
+                if joined {
+                    selector.members.insert(id);
+                } else {
+                    selector.members.remove(&id);
+                }
+            }
+        }
+    }
+
+    fn matching(&self, namespace: &str, pod: &Pod) -> Vec<SelectorId> {
+        if pod.aloof {
+            return Vec::new();
+        }
+        let namespace_labels = self.namespaces.get(namespace);
+        let mut found = Vec::new();
+        for scope in [Some(namespace), None] {
+            let labels = pod.labels.iter().map(Some).chain([None]);
+            for candidate in
+                labels.filter_map(|label| self.files.get(&file(scope, label))).flatten()
+            {
+                let matches = self.selectors.get(candidate).is_some_and(|selector| {
+                    selector.query.matches(namespace, namespace_labels, &pod.labels)
+                });
+                if matches {
+                    found.push(*candidate);
+                }
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    /// One more use of the selector.
+    pub(crate) fn acquire(&mut self, query: &PodQuery) -> SelectorId {
+        if let Some(id) = self.ids.get(query)
+            && let Some(selector) = self.selectors.get_mut(id)
+        {
+            selector.uses += 1;
+            return *id;
+        }
+        self.next_selector += 1;
+        let id = self.next_selector;
+        let members = self.scan(query);
+        for pod in &members {
+            if let Some(entry) = self.pods.get_mut(pod) {
+                // The newest id is the greatest: the list stays sorted.
+                entry.selectors.push(id);
+            }
+        }
+        for file in query.files() {
+            self.files.entry(file).or_default().push(id);
+        }
+        self.ids.insert(query.clone(), id);
+        self.selectors.insert(id, Selector { query: query.clone(), uses: 1, members });
+        id
+    }
+
+    fn scan(&self, query: &PodQuery) -> BTreeSet<PodId> {
+        let matches = |id: &PodId| {
+            self.pods.get(id).is_some_and(|entry| {
+                let namespace = &entry.name.namespace;
+                !entry.pod.aloof
+                    && query.matches(namespace, self.namespaces.get(namespace), &entry.pod.labels)
+            })
+        };
+        match &query.namespaces {
+            NamespaceQuery::Named(name) => self.pods_in(name).into_iter().filter(matches).collect(),
+            NamespaceQuery::Selected(_) => self.names.values().copied().filter(matches).collect(),
+        }
+    }
+
+    /// One use less; the last one forgets the selector.
+    pub(crate) fn release(&mut self, id: SelectorId) {
+        let Some(selector) = self.selectors.get_mut(&id) else { return };
+        selector.uses -= 1;
+        if selector.uses > 0 {
+            return;
+        }
+        let Some(selector) = self.selectors.remove(&id) else { return };
+        for pod in &selector.members {
+            if let Some(entry) = self.pods.get_mut(pod)
+                && let Ok(at) = entry.selectors.binary_search(&id)
+            {
+                entry.selectors.remove(at);
+            }
+        }
+        for file in selector.query.files() {
+            if let Some(filed) = self.files.get_mut(&file) {
+                filed.retain(|other| *other != id);
+                if filed.is_empty() {
+                    self.files.remove(&file);
+                }
+            }
+        }
+        self.ids.remove(&selector.query);
+    }
+
+    /// Pods that match.
+    pub(crate) fn members(&self, id: SelectorId) -> impl Iterator<Item = (PodId, &Entry)> {
+        let members = self.selectors.get(&id).into_iter().flat_map(|selector| &selector.members);
+        members.filter_map(|pod| Some((*pod, self.pods.get(pod)?)))
+    }
+}
+
+/// What is in one sorted list only: (item, true) if in `after`, (item, false) if in `before`.
+pub(crate) fn changes<'a>(
+    before: &'a [SelectorId],
+    after: &'a [SelectorId],
+) -> impl Iterator<Item = (SelectorId, bool)> + 'a {
+    let only = |these: &'a [SelectorId], those: &'a [SelectorId], joined| {
+        let these = these.iter().filter(|item| those.binary_search(item).is_err());
+        these.map(move |item| (*item, joined))
+    };
+    only(after, before, true).chain(only(before, after, false))
+}

@@ -1,0 +1,109 @@
+//! Sets of ports in canonical form.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::input::Protocol;
+
+/// Ports of all protocols.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct PortSet {
+    /// Every protocol, with or without ports; the rest is empty then.
+    everything: bool,
+    /// First and last; sorted, disjoint, not adjacent.
+    ranges: BTreeMap<Protocol, Vec<(u16, u16)>>,
+    /// Resolved by the peer pod (egress).
+    names: BTreeSet<(Protocol, String)>,
+}
+
+impl PortSet {
+    pub(crate) fn everything() -> Self {
+        Self { everything: true, ..Self::default() }
+    }
+
+    pub(crate) fn is_everything(&self) -> bool {
+        self.everything
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.everything && self.ranges.is_empty() && self.names.is_empty()
+    }
+
+    /// Ports that the peer pod resolves.
+    pub(crate) fn names(&self) -> impl Iterator<Item = (Protocol, &str)> {
+        self.names.iter().map(|(protocol, name)| (*protocol, name.as_str()))
+    }
+
+    /// Only the named ones.
+    pub(crate) fn named(&self) -> Self {
+        Self { names: self.names.clone(), ..Self::default() }
+    }
+
+    /// Only the numeric ones.
+    pub(crate) fn numbers(&self) -> Self {
+        Self { ranges: self.ranges.clone(), ..Self::default() }
+    }
+
+    /// Each number by itself.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (Protocol, u16)> {
+        self.ranges().flat_map(|(protocol, a, b)| (a..=b).map(move |port| (protocol, port)))
+    }
+
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = (Protocol, u16, u16)> {
+        let ranges = self.ranges.iter();
+        ranges.flat_map(|(protocol, list)| list.iter().map(|(a, b)| (*protocol, *a, *b)))
+    }
+
+    /// Numbers, in total.
+    pub(crate) fn count(&self) -> usize {
+        self.ranges().map(|(_, first, last)| usize::from(last - first) + 1).sum()
+    }
+
+    pub(crate) fn add_name(&mut self, protocol: Protocol, name: &str) {
+        if !self.everything {
+            self.names.insert((protocol, name.to_owned()));
+        }
+    }
+
+    pub(crate) fn add_range(&mut self, protocol: Protocol, first: u16, last: u16) {
+        if self.everything {
+            return;
+        }
+        let list = self.ranges.entry(protocol).or_default();
+        list.push((first, last));
+        list.sort_unstable();
+        let mut merged: Vec<(u16, u16)> = Vec::with_capacity(list.len());
+        for (first, last) in list.drain(..) {
+            match merged.last_mut() {
+                Some(open) if first <= open.1.saturating_add(1) => open.1 = open.1.max(last),
+                Some(_) | None => merged.push((first, last)),
+            }
+        }
+        *list = merged;
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        if other.everything {
+            *self = Self::everything();
+        }
+        for (protocol, first, last) in other.ranges() {
+            self.add_range(protocol, first, last);
+        }
+        for (protocol, name) in &other.names {
+            self.add_name(*protocol, name);
+        }
+    }
+}
+
+/// Text that is equal for equal sets only.
+impl fmt::Display for PortSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.everything {
+            return f.write_str("any");
+        }
+        let ranges =
+            self.ranges().map(|(protocol, first, last)| format!("{protocol} {first}-{last}"));
+        let names = self.names.iter().map(|(protocol, name)| format!("{protocol} {name}"));
+        f.write_str(&ranges.chain(names).collect::<Vec<_>>().join(", "))
+    }
+}
