@@ -12,6 +12,7 @@
 pub mod config;
 pub mod filter;
 pub mod rib;
+pub mod session;
 pub mod speaker;
 pub mod types;
 pub mod view;
