@@ -1,3 +1,4 @@
 //! The Rampart agent: thin I/O around the pure crates `bgp` and `policy`.
 
 pub mod kernel;
+pub mod source;

@@ -215,8 +215,7 @@ pub struct PeerView {
     pub node: String,
     /// Peer name.
     pub name: String,
-    /// `mesh`, `reflector` or `tor`. (`kind` itself is the type of the object in `rctl -o json`.)
-    #[serde(rename = "peerKind")]
+    /// `mesh`, `reflector` or `tor`.
     pub kind: String,
     /// Remote address.
     pub address: IpAddr,
@@ -337,7 +336,6 @@ pub struct PolicyView {
     /// Name.
     pub name: String,
     /// `knp` (networking.k8s.io/v1 NetworkPolicy).
-    #[serde(rename = "policyKind")]
     pub kind: String,
     /// Pods it selects, in the whole cluster.
     pub selects: u64,

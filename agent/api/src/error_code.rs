@@ -50,6 +50,7 @@ catalogue! {
     DUPLICATE_OBJECT = 1009, "object defined twice", "Two files of the store define the same object.", "Remove one; the first (by file name) stays in force.";
     INVALID_NODE = 1010, "invalid Node", "An address or podCIDR of a Node does not parse.", "Fix the Node; its last good version stays in force.";
     INVALID_BGP_CONFIG = 1011, "invalid BGP configuration", "A field of BGPConfiguration or BGPPeer does not hold.", "Fix the field shown; the last good version stays in force.";
+    STORE_UNREADABLE = 1012, "store cannot be read", "The directory of manifests, or a file in it, vanished or cannot be read.", "Restore it, or its permissions; until then what was read from it stays in force.";
     PEER_UNREACHABLE = 2031, "TCP connection failed", "The peer refused the connection, did not answer, or reset it.", "Check the address, the route to it and that a BGP speaker listens there.";
     BAD_PEER_AS = 2107, "wrong AS number", "The peer's OPEN carries another AS than configured.", "Correct peerASN here, or the AS at the peer.";
     OPEN_REFUSED = 2108, "OPEN refused", "One side did not accept the other's OPEN.", "Look at the code and subcode shown, and compare both configurations.";
