@@ -1,3 +1,4 @@
 //! Netlink: everything the agent writes into the kernel, and how it reads it back.
 
+pub mod nft;
 pub mod route;
