@@ -1,1 +1,3 @@
 //! Harness of the tests that run real things: namespaces, routers, agents, packets.
+
+pub mod nft;

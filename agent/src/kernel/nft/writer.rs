@@ -35,6 +35,8 @@ pub struct NftWriter {
 #[derive(Debug)]
 struct Basis {
     generation: u32,
+    /// Our table is no longer what was read.
+    stale: bool,
     /// Listens since before the read-back began.
     monitor: Monitor,
 }
@@ -66,6 +68,9 @@ impl NftWriter {
         if transaction.steps.is_empty() {
             return Ok(());
         }
+        if self.basis.as_ref().is_some_and(|b| b.stale) {
+            return Err(changed_since_readback());
+        }
         for _ in 0..ATTEMPTS {
             let generation = self.basis.as_ref().map(|b| b.generation);
             let batch = encode(transaction, generation).map_err(|(step, e)| ApplyError {
@@ -80,7 +85,7 @@ impl NftWriter {
                 }
                 Err(e) if e.errno() == Errno::ERESTART && self.basis.is_some() => {
                     if !self.renew_basis() {
-                        return Err(refusal(transaction, &batch, &e));
+                        return Err(changed_since_readback());
                     }
                 }
                 Err(e) => return Err(refusal(transaction, &batch, &e)),
@@ -98,7 +103,9 @@ impl NftWriter {
         let Some(basis) = &mut self.basis else { return false };
         let Ok(generation) = self.socket.generation() else { return false };
         basis.generation = generation;
-        matches!(basis.monitor.wait_for_generation(generation, TELL_TIMEOUT), Ok(None))
+        let told = basis.monitor.wait_for_generation(generation, TELL_TIMEOUT);
+        basis.stale |= !matches!(told, Ok(None));
+        !basis.stale
     }
 
     /// What the kernel holds of our table, `None` if it is not there. Chains whose rules are those
@@ -114,7 +121,7 @@ impl NftWriter {
         for _ in 0..ATTEMPTS {
             let observed = readback::read(&mut self.socket, desired)?;
             if observed.faults == Faults::default() {
-                self.basis = Some(Basis { generation: observed.generation, monitor });
+                self.basis = Some(Basis { generation: observed.generation, stale: false, monitor });
                 return Ok(observed.table);
             }
             match self.socket.commit(&encode_repair(&observed.faults, observed.generation)) {
@@ -202,6 +209,14 @@ impl WriterHandle {
         let command = Command::Readback { desired, reply };
         self.commands.send(command).await.map_err(|_| SocketError::NoAnswer)?;
         answer.await.unwrap_or(Err(SocketError::NoAnswer))
+    }
+}
+
+fn changed_since_readback() -> ApplyError {
+    ApplyError {
+        errno: Errno::ERESTART as i32,
+        step: None,
+        reason: "someone changed our table after it was read back".to_owned(),
     }
 }
 
