@@ -337,3 +337,67 @@ fn hostile_notification_text_is_escaped_and_bounded() {
     let huge = Notification { code: 99, subcode: 200, data: vec![0xab; 4077] };
     assert!(huge.to_string().len() < 200, "{huge}");
 }
+
+#[test]
+fn unknown_transitive_attribute_is_forwarded_unchanged_but_partial() {
+    let value = [0xab; 255];
+    let mut bytes = hex("ffffffffffffffffffffffffffffffff 0131 02 0000 0116 40010100 4002060201 \
+                         0000FDF2 400304C0000202 C0C8FF");
+    bytes.extend_from_slice(&value);
+    bytes.extend_from_slice(&[0x18, 0xc6, 0x33, 0x64]);
+    let context = external();
+    let received = updates(&bytes, &context).remove(0).attributes.unwrap();
+
+    let mut forwarded = Vec::new();
+    let hop = next_hop(Family::Ipv4);
+    let mut writer =
+        UpdateWriter::announce(&mut forwarded, &context, Family::Ipv4, hop, &received).unwrap();
+    writer.push(None, "198.51.100.0/24".parse().unwrap());
+    writer.finish();
+    let attribute = [&[0xe0, 200, 255][..], &value].concat();
+    assert!(forwarded.windows(attribute.len()).any(|window| window == attribute));
+}
+
+#[test]
+fn external_session_is_not_told_internal_attributes() {
+    let context = external();
+    let mut bytes = Vec::new();
+    for family in Family::ALL {
+        let hop = next_hop(family);
+        let mut writer =
+            UpdateWriter::announce(&mut bytes, &context, family, hop, &attributes()).unwrap();
+        writer.push(None, prefixes(family, 1)[0]);
+        writer.finish();
+    }
+    for update in updates(&bytes, &context) {
+        assert_eq!(update.discarded, []);
+        let got = update.attributes.unwrap();
+        assert_eq!((got.local_pref, got.originator_id), (None, None));
+        assert!(got.cluster_list.is_empty());
+        assert_eq!(got.med, Some(7));
+    }
+}
+
+#[test]
+fn as_path_segment_beyond_255_asns_is_split_on_the_wire() {
+    let asns: Vec<_> = (1..=600).map(Asn).collect();
+    let segment = Segment { kind: SegmentKind::Sequence, asns: asns.iter().copied().collect() };
+    let path = AsPath { segments: [segment].into_iter().collect() };
+    let long = Attributes { as_path: path, ..attributes() };
+    let context = internal();
+    let mut bytes = Vec::new();
+    let family = Family::Ipv6;
+    let mut writer =
+        UpdateWriter::announce(&mut bytes, &context, family, next_hop(family), &long).unwrap();
+    writer.push(None, "2001:db8::/32".parse().unwrap());
+    writer.finish();
+    let got = updates(&bytes, &context).remove(0).attributes.unwrap();
+    assert_eq!(got.as_path.asns().collect::<Vec<_>>(), asns);
+    assert_eq!(got.as_path.segments.len(), 3);
+}
+
+#[test]
+fn attributes_stay_small() {
+    // Interned by the million: a wider field must be worth it.
+    assert!(size_of::<Attributes>() <= 128, "{}", size_of::<Attributes>());
+}

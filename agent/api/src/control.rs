@@ -215,7 +215,8 @@ pub struct PeerView {
     pub node: String,
     /// Peer name.
     pub name: String,
-    /// `mesh`, `reflector` or `tor`.
+    /// `mesh`, `reflector` or `tor`. (`kind` itself is the type of the object in `rctl -o json`.)
+    #[serde(rename = "peerKind")]
     pub kind: String,
     /// Remote address.
     pub address: IpAddr,
@@ -336,6 +337,7 @@ pub struct PolicyView {
     /// Name.
     pub name: String,
     /// `knp` (networking.k8s.io/v1 NetworkPolicy).
+    #[serde(rename = "policyKind")]
     pub kind: String,
     /// Pods it selects, in the whole cluster.
     pub selects: u64,

@@ -13,33 +13,59 @@ use crate::wire::reader::Reader;
 /// ASNs of one segment on the wire.
 const MAX_SEGMENT_LEN: usize = 255;
 
-/// Decodes a path; the error says what is wrong with it (RFC 7606 §7.2).
-pub(super) fn decode(value: &[u8], four_octet_as: bool) -> Result<AsPath, &'static str> {
+/// What makes a path malformed (RFC 7606 §7.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PathError {
+    /// RFC 9774 §3: routes with sets are withdrawn.
+    AsSet,
+    /// RFC 5065 §5.3: we are never a member of a confederation.
+    Confederation,
+    UnknownSegment,
+    EmptySegment,
+    Truncated,
+    /// RFC 7607 §2.
+    AsZero,
+}
+
+impl PathError {
+    /// For humans.
+    pub(super) const fn reason(self) -> &'static str {
+        match self {
+            Self::AsSet => "AS_SET in the path",
+            Self::Confederation => "confederation segment from outside",
+            Self::UnknownSegment => "unknown segment type",
+            Self::EmptySegment => "empty segment",
+            Self::Truncated => "segment is cut short",
+            Self::AsZero => "AS 0 in the path",
+        }
+    }
+}
+
+/// Decodes a path.
+pub(super) fn decode(value: &[u8], four_octet_as: bool) -> Result<AsPath, PathError> {
     let width = if four_octet_as { 4 } else { 2 };
     let mut reader = Reader::new(value, 0);
     let mut segments = SmallVec::new();
     while !reader.is_empty() {
         let kind = match reader.u8() {
-            // RFC 9774 §3: sets are withdrawn.
-            Some(1) => return Err("AS_SET in the path"),
+            Some(1) => return Err(PathError::AsSet),
             Some(2) => SegmentKind::Sequence,
-            // RFC 5065 §5.3: we are never a member of a confederation.
-            Some(3 | 4) => return Err("confederation segment from outside"),
-            _ => return Err("unknown segment type"),
+            Some(3 | 4) => return Err(PathError::Confederation),
+            _ => return Err(PathError::UnknownSegment),
         };
         let bytes = match reader.u8() {
-            Some(0) => return Err("empty segment"),
+            Some(0) => return Err(PathError::EmptySegment),
             Some(count) => reader.take(usize::from(count) * width),
             None => None,
         };
-        let Some(bytes) = bytes else { return Err("segment is cut short") };
+        let Some(bytes) = bytes else { return Err(PathError::Truncated) };
         let asns: SmallVec<[Asn; 6]> = if four_octet_as {
             bytes.as_chunks().0.iter().map(|asn| Asn(u32::from_be_bytes(*asn))).collect()
         } else {
             bytes.as_chunks().0.iter().map(|asn| Asn(u16::from_be_bytes(*asn).into())).collect()
         };
         if asns.contains(&Asn(0)) {
-            return Err("AS 0 in the path"); // RFC 7607 §2
+            return Err(PathError::AsZero);
         }
         segments.push(Segment { kind, asns });
     }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::as_path::PathError;
 use super::table::{self, OPTIONAL, Row, Sender, TRANSITIVE, code};
 use super::{
     Aggregator, AsPath, Attributes, DEFAULT_LOCAL_PREF, Extra, Origin, RawAttribute, as_path,
@@ -52,19 +53,23 @@ impl Seen {
     }
 }
 
-/// What is wrong with one attribute.
-struct Fault {
-    disposition: Disposition,
-    reason: &'static str,
+/// What is wrong with one attribute, and what it costs.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Discard(&'static str),
+    Withdraw(&'static str),
+    /// With the subcode of the NOTIFICATION.
+    Reset(u8, &'static str),
 }
 
 impl Fault {
-    const fn discard(reason: &'static str) -> Self {
-        Self { disposition: Disposition::AttributeDiscard, reason }
-    }
-
-    const fn withdraw(reason: &'static str) -> Self {
-        Self { disposition: Disposition::TreatAsWithdraw, reason }
+    /// A bad length or value of the attribute of `row`.
+    const fn of(row: Row, reason: &'static str) -> Self {
+        match row.fault {
+            Disposition::AttributeDiscard => Self::Discard(reason),
+            Disposition::TreatAsWithdraw => Self::Withdraw(reason),
+            Disposition::SessionReset => Self::Reset(update::OPTIONAL_ATTRIBUTE, reason),
+        }
     }
 }
 
@@ -85,48 +90,35 @@ pub(crate) fn collect<'a>(
         })();
         let Some((flags, code, value)) = header else {
             // RFC 7606 §4: the list is broken, but where the NLRI field is stays known.
-            collected.fault(0, &Fault::withdraw("attribute list overruns its length"));
+            collected.withdraw(0, "attribute list overruns its length");
             break;
         };
         collected.count += 1;
         match collected.attribute(flags, code, value, context) {
             Ok(()) => {}
-            Err(fault) if fault.disposition == Disposition::SessionReset => {
-                let len = attribute.rest().len() - list.rest().len();
-                return Err(reset(attribute, len, code, fault.reason));
+            Err(Fault::Discard(reason)) => {
+                collected.discarded.push(AttributeFault { code, reason });
             }
-            Err(fault) => collected.fault(code, &fault),
+            Err(Fault::Withdraw(reason)) => collected.withdraw(code, reason),
+            Err(Fault::Reset(subcode, reason)) => {
+                // RFC 4271 §6.3: an Optional Attribute Error holds the attribute.
+                let len = attribute.rest().len() - list.rest().len();
+                let data = match subcode {
+                    update::OPTIONAL_ATTRIBUTE => attribute.rest().get(..len).unwrap_or_default(),
+                    _ => &[],
+                };
+                let code = error_code::UPDATE;
+                return Err(DecodeError::new(attribute.offset(), reason, code, subcode, data));
+            }
         }
     }
     Ok(collected)
 }
 
-fn reset(attribute: Reader<'_>, len: usize, code: u8, reason: &'static str) -> DecodeError {
-    // A second MP attribute has its own subcode (RFC 7606 §3 g).
-    let subcode = if reason == REPEATED {
-        update::MALFORMED_ATTRIBUTE_LIST
-    } else {
-        update::OPTIONAL_ATTRIBUTE
-    };
-    let data = match subcode {
-        update::OPTIONAL_ATTRIBUTE => attribute.rest().get(..len).unwrap_or_default(),
-        _ => &[],
-    };
-    debug_assert!(matches!(code, code::MP_REACH | code::MP_UNREACH));
-    DecodeError::new(attribute.offset(), reason, error_code::UPDATE, subcode, data)
-}
-
-const REPEATED: &str = "attribute appears twice";
-
 impl<'a> Collected<'a> {
-    fn fault(&mut self, code: u8, fault: &Fault) {
-        let entry = AttributeFault { code, reason: fault.reason };
-        match fault.disposition {
-            Disposition::AttributeDiscard => self.discarded.push(entry),
-            Disposition::TreatAsWithdraw | Disposition::SessionReset => {
-                self.withdraw.get_or_insert(entry);
-            }
-        }
+    /// The first fault is the one that is told.
+    fn withdraw(&mut self, code: u8, reason: &'static str) {
+        self.withdraw.get_or_insert(AttributeFault { code, reason });
     }
 
     fn attribute(
@@ -138,30 +130,32 @@ impl<'a> Collected<'a> {
     ) -> Result<(), Fault> {
         if self.seen.replace(code) {
             // RFC 7606 §3 g: the first one counts, except that MP attributes are fatal.
-            let disposition = match code {
-                code::MP_REACH | code::MP_UNREACH => Disposition::SessionReset,
-                _ => Disposition::AttributeDiscard,
-            };
-            return Err(Fault { disposition, reason: REPEATED });
+            let reason = "attribute appears twice";
+            return Err(match code {
+                code::MP_REACH | code::MP_UNREACH => {
+                    Fault::Reset(update::MALFORMED_ATTRIBUTE_LIST, reason)
+                }
+                _ => Fault::Discard(reason),
+            });
         }
         let Some(row) = table::row(code) else {
             return self.unknown(flags, code, value.rest());
         };
         match row.sender {
             Sender::Internal if context.external => {
-                return Err(Fault::discard("not accepted from an external peer"));
+                return Err(Fault::Discard("not accepted from an external peer"));
             }
             Sender::TwoOctetAs if context.four_octet_as => {
-                return Err(Fault::discard("not accepted from a 4-octet AS peer"));
+                return Err(Fault::Discard("not accepted from a 4-octet AS peer"));
             }
             Sender::Anyone | Sender::Internal | Sender::TwoOctetAs => {}
         }
         if !row.length.allows(value.rest().len(), context.four_octet_as) {
-            return Err(Fault { disposition: row.fault, reason: "bad attribute length" });
+            return Err(Fault::of(row, "bad attribute length"));
         }
         self.value(code, row, flags, value, context)?;
         if (flags ^ row.flags) & (OPTIONAL | TRANSITIVE) != 0 {
-            return Err(Fault::withdraw("bad attribute flags"));
+            return Err(Fault::Withdraw("bad attribute flags"));
         }
         Ok(())
     }
@@ -169,12 +163,12 @@ impl<'a> Collected<'a> {
     /// RFC 4271 §5, §9: kept if optional transitive, ignored if optional non-transitive.
     fn unknown(&mut self, flags: u8, code: u8, value: &[u8]) -> Result<(), Fault> {
         if code == 0 {
-            return Err(Fault::discard("attribute type 0 is reserved"));
+            return Err(Fault::Discard("attribute type 0 is reserved"));
         }
         if flags & OPTIONAL == 0 {
             // RFC 4271 §6.3 would reset the session (3/2); a well-known attribute that nobody
             // knows must not cost the peer's other routes.
-            return Err(Fault::withdraw("unknown well-known attribute"));
+            return Err(Fault::Withdraw("unknown well-known attribute"));
         }
         if flags & TRANSITIVE != 0 {
             self.keep(flags, code, value);
@@ -202,7 +196,7 @@ impl<'a> Collected<'a> {
         mut value: Reader<'a>,
         context: &Context,
     ) -> Result<(), Fault> {
-        let fault = |reason| Fault { disposition: row.fault, reason };
+        let fault = |reason| Fault::of(row, reason);
         let bytes = value.rest();
         match code {
             code::ORIGIN => {
@@ -214,13 +208,16 @@ impl<'a> Collected<'a> {
                 });
             }
             code::AS_PATH => {
-                self.as_path = Some(as_path::decode(bytes, context.four_octet_as).map_err(fault)?);
+                self.as_path = Some(
+                    as_path::decode(bytes, context.four_octet_as).map_err(|e| fault(e.reason()))?,
+                );
             }
             // RFC 9774 §3 has AS_SETs withdrawn here too; RFC 6793 §6 discards any other fault.
             code::AS4_PATH => match as_path::decode(bytes, true) {
                 Ok(path) if path.segments.is_empty() => return Err(fault("empty AS4_PATH")),
                 Ok(path) => self.as4_path = Some(path),
-                Err(reason) => return Err(fault(reason)),
+                Err(PathError::AsSet) => return Err(Fault::Withdraw(PathError::AsSet.reason())),
+                Err(error) => return Err(fault(error.reason())),
             },
             code::NEXT_HOP => self.next_hop = value.u32().map(Ipv4Addr::from_bits),
             code::MED => self.med = value.u32(),

@@ -1,0 +1,168 @@
+//! `rctl status`: is everything well, and if not: what, where, what next.
+
+use std::fmt::Write as _;
+
+use api::control::{Problem, Status};
+use clap::Args;
+
+use super::{print, remark};
+use crate::agents::{Agents, failure};
+use crate::failure::{Exit, Failure};
+use crate::output::duration::short;
+use crate::output::table::{Column, printable};
+use crate::output::{Format, Table, format};
+
+/// Health of every reachable agent, and what is wrong. Exit code 1 if anything is.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  rctl status\n  rctl status -o json | jq '.items[].problems'")]
+pub struct StatusArgs {
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+const COLUMNS: &[Column<Status>] = &[
+    Column::new("NODE", |s| s.node.clone()),
+    Column::new("READY", |s| if s.ready { "yes" } else { "no!" }.to_owned()),
+    Column::new("PEERS", |s| {
+        s.bgp
+            .as_ref()
+            .map(|b| {
+                format!(
+                    "{}/{}{}",
+                    b.peers_established,
+                    b.peers,
+                    if b.peers_established < b.peers { "!" } else { "" }
+                )
+            })
+            .unwrap_or_default()
+    }),
+    Column::new("PREFIXES", |s| s.bgp.as_ref().map(|b| b.prefixes.to_string()).unwrap_or_default()),
+    Column::new("ROUTES", |s| {
+        format!(
+            "{}/{}{}",
+            s.routes.installed,
+            s.routes.desired,
+            if s.routes.installed < s.routes.desired { "!" } else { "" }
+        )
+    }),
+    Column::new("POLICIES", |s| s.policy.policies.to_string()),
+    Column::new("PODS", |s| s.policy.endpoints.to_string()),
+    Column::new("ISOLATED", |s| s.policy.isolated.to_string()),
+    Column::new("GENERATION", |s| {
+        let relation = if s.programmed_generation == s.desired_generation { "=" } else { "<" };
+        format!("{}{relation}{}", s.programmed_generation, s.desired_generation)
+    }),
+    Column::new("REPAIRS", |s| (s.routes.repaired + s.policy.repaired).to_string()),
+    Column::new("PROBLEMS", |s| {
+        if s.problems.is_empty() { "0".to_owned() } else { format!("{}!", s.problems.len()) }
+    }),
+    Column::volatile("UP", |s| short(s.uptime_seconds)),
+    Column::wide("ASN", |s| s.bgp.as_ref().map(|b| b.asn.to_string()).unwrap_or_default()),
+    Column::wide("ROUTER-ID", |s| s.bgp.as_ref().map(|b| b.router_id.clone()).unwrap_or_default()),
+    Column::wide("PORT", |s| s.bgp.as_ref().map(|b| b.listen_port.to_string()).unwrap_or_default()),
+    Column::wide("STORE", |s| s.store.clone()),
+    Column::wide("VERSION", |s| s.version.clone()),
+    Column::wide("PID", |s| s.pid.to_string()),
+];
+
+/// Runs the verb.
+///
+/// # Errors
+/// Nobody answers.
+pub async fn run(agents: &Agents, args: &StatusArgs) -> Result<Exit, Failure> {
+    let mut answers = agents.ask::<Status>("/v1/status").await?;
+    answers.answers.sort_by(|a, b| a.node.cmp(&b.node));
+    for error in &answers.failures {
+        remark(&failure(error).render());
+    }
+    print(&match args.output {
+        Format::Table | Format::Wide => text(&answers.answers, args.output == Format::Wide),
+        Format::Name => answers.answers.iter().map(|s| format!("status/{}\n", s.node)).collect(),
+        Format::Json | Format::Yaml => {
+            format::text(&format::list("Status", &answers.answers)?, args.output)?
+        }
+    })?;
+    let well = answers.failures.is_empty()
+        && answers.answers.iter().all(|s| s.ready && s.problems.is_empty());
+    Ok(if well { Exit::Ok } else { Exit::Negative })
+}
+
+fn text(statuses: &[Status], wide: bool) -> String {
+    let mut text = Table::new(COLUMNS, statuses, wide).render(true, &mut Vec::new());
+    for (node, reason) in
+        statuses.iter().flat_map(|s| s.not_ready.iter().map(move |r| (&s.node, r)))
+    {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "\n{node} is not ready: {}", printable(reason));
+    }
+    for (problem, nodes) in by_problem(statuses) {
+        let _ = writeln!(
+            text,
+            "\n! {} {}: {} [{}]",
+            problem.code,
+            printable(&problem.subject),
+            printable(&problem.message),
+            nodes.join(",")
+        );
+        if let Some(location) = &problem.location {
+            let _ = writeln!(text, "  where: {}", printable(location));
+        }
+        let _ = writeln!(text, "  next:  {} (since {})", printable(&problem.next), problem.since);
+    }
+    text
+}
+
+/// A bad manifest is every agent's problem, but one line for a person: equal problems together.
+fn by_problem(statuses: &[Status]) -> Vec<(&Problem, Vec<&str>)> {
+    let mut problems: Vec<(&Problem, Vec<&str>)> = Vec::new();
+    for (status, problem) in statuses.iter().flat_map(|s| s.problems.iter().map(move |p| (s, p))) {
+        let same = |known: &Problem| {
+            (known.code, &known.subject, &known.message, &known.location)
+                == (problem.code, &problem.subject, &problem.message, &problem.location)
+        };
+        match problems.iter_mut().find(|(known, _)| same(known)) {
+            Some((_, nodes)) => nodes.push(&status.node),
+            None => problems.push((problem, vec![&status.node])),
+        }
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(node: &str) -> Status {
+        Status {
+            node: node.to_owned(),
+            version: "0.1.0".to_owned(),
+            pid: 1,
+            uptime_seconds: 61.0,
+            ready: true,
+            not_ready: Vec::new(),
+            store: "dir:/x".to_owned(),
+            desired_generation: 3,
+            programmed_generation: 3,
+            bgp: None,
+            routes: api::control::RouteStatus::default(),
+            policy: api::control::PolicyStatus::default(),
+            problems: vec![Problem {
+                code: api::error_code::INVALID_CIDR,
+                subject: "NetworkPolicy shop/web".to_owned(),
+                message: "spec.ingress[0].from[0].ipBlock.cidr: \"10.0.0/8\" is no CIDR".to_owned(),
+                location: Some("/x/web.yaml:12".to_owned()),
+                next: "Fix the CIDR".to_owned(),
+                since: "2026-01-01T00:00:00Z".to_owned(),
+            }],
+        }
+    }
+
+    #[test]
+    fn a_problem_of_every_agent_is_told_once_with_its_place_and_what_next() {
+        let text = text(&[status("n1"), status("n2")], false);
+        assert_eq!(text.matches("RC1005").count(), 1, "{text}");
+        assert!(text.contains("[n1,n2]\n  where: /x/web.yaml:12\n  next:  Fix the CIDR"), "{text}");
+        assert!(text.starts_with("NODE   READY"), "{text}");
+    }
+}
