@@ -95,18 +95,29 @@ impl Iterator for NlriIter<'_> {
         };
         let (&bits, rest) = self.rest.split_first()?;
         let prefix = match self.family {
+            // Masked here: `IpNet::trunc` is a call into another crate for each prefix.
             Family::Ipv4 => {
-                let address = Ipv4Addr::from_bits(u32::from_be_bytes(padded(rest, bits)));
-                IpNet::V4(Ipv4Net::new(address, bits).ok()?.trunc())
+                let address = u32::from_be_bytes(padded(rest, bits)) & mask_v4(bits);
+                IpNet::V4(Ipv4Net::new(Ipv4Addr::from_bits(address), bits).ok()?)
             }
             Family::Ipv6 => {
-                let address = Ipv6Addr::from_bits(u128::from_be_bytes(padded(rest, bits)));
-                IpNet::V6(Ipv6Net::new(address, bits).ok()?.trunc())
+                let address = u128::from_be_bytes(padded(rest, bits)) & mask_v6(bits);
+                IpNet::V6(Ipv6Net::new(Ipv6Addr::from_bits(address), bits).ok()?)
             }
         };
         self.rest = rest.get(octets(bits)..)?;
         Some((id, prefix))
     }
+}
+
+#[inline]
+fn mask_v4(bits: u8) -> u32 {
+    u32::MAX.checked_shl(32_u32.saturating_sub(bits.into())).unwrap_or(0)
+}
+
+#[inline]
+fn mask_v6(bits: u8) -> u128 {
+    u128::MAX.checked_shl(128_u32.saturating_sub(bits.into())).unwrap_or(0)
 }
 
 /// An address whose first [`octets`]`(bits)` octets come from `bytes`; the others are arbitrary,
@@ -132,8 +143,12 @@ pub(crate) fn write(out: &mut Vec<u8>, path_id: Option<u32>, prefix: IpNet) {
     let bits = prefix.prefix_len();
     out.push(bits);
     match prefix {
-        IpNet::V4(p) => extend_prefix(out, p.network().octets(), bits),
-        IpNet::V6(p) => extend_prefix(out, p.network().octets(), bits),
+        IpNet::V4(p) => {
+            extend_prefix(out, (p.addr().to_bits() & mask_v4(bits)).to_be_bytes(), bits);
+        }
+        IpNet::V6(p) => {
+            extend_prefix(out, (p.addr().to_bits() & mask_v6(bits)).to_be_bytes(), bits);
+        }
     }
 }
 
