@@ -1,17 +1,20 @@
 //! Replays `tests/data/bgp/malformed.txt`: hostile bytes in, exactly one reaction out.
 #![allow(
+    unreachable_pub,
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
     reason = "a helper of a test fails the test"
 )]
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use bgp::types::{Asn, Families, Family};
 use bgp::wire::update::Nlri;
 use bgp::wire::{Context, DecodeError, Message, Update, decode, frame};
+
+use self::text::{Pieces, bytes, context, message_bytes, rows};
+
+mod text;
 
 const TABLE: &str =
     include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/data/bgp/malformed.txt"));
@@ -28,21 +31,10 @@ enum Reaction {
 
 #[test]
 fn every_row_of_the_table_gets_its_reaction() {
-    let mut pieces = BTreeMap::new();
-    let mut rows = 0;
+    let (pieces, rows) = rows::<4>(TABLE);
+    assert!(rows.len() > 150, "only {} rows were found", rows.len());
     let mut failures = String::new();
-    for line in TABLE.lines().filter(|l| !l.is_empty() && !l.starts_with('#')) {
-        if let Some(piece) = line.strip_prefix("= ") {
-            let (name, hex) = piece.split_once(char::is_whitespace).unwrap();
-            pieces.insert(name, bytes(hex, &pieces));
-            continue;
-        }
-        let [case, session, message, expected] =
-            line.split(" | ").map(str::trim).collect::<Vec<_>>()[..]
-        else {
-            panic!("not a row: {line}");
-        };
-        rows += 1;
+    for [case, session, message, expected] in rows {
         let input = message_bytes(message, &pieces);
         let context = context(session);
         if let Err(difference) = check(&input, &context, expected, &pieces) {
@@ -50,14 +42,13 @@ fn every_row_of_the_table_gets_its_reaction() {
         }
     }
     assert!(failures.is_empty(), "{failures}");
-    assert!(rows > 150, "only {rows} rows were found");
 }
 
 fn check(
     input: &[u8],
     context: &Context,
     expected: &str,
-    pieces: &BTreeMap<&str, Vec<u8>>,
+    pieces: &Pieces<'_>,
 ) -> Result<(), String> {
     let (reaction, message, error) = react(input, context);
     let mut words = expected.split_whitespace().peekable();
@@ -110,7 +101,7 @@ fn check_update(
     update: &Update<'_>,
     key: &str,
     value: &str,
-    pieces: &BTreeMap<&str, Vec<u8>>,
+    pieces: &Pieces<'_>,
 ) -> Result<(), String> {
     let got = match key {
         "announced" => list(update.announced.iter().flatten().map(|(nlri, _)| *nlri)),
@@ -192,80 +183,6 @@ fn react<'a>(
             (reaction, Some(message), None)
         }
     }
-}
-
-fn context(session: &str) -> Context {
-    let mut words = session.split('+');
-    let mut context = Context {
-        four_octet_as: true,
-        families: Families::ALL,
-        external: words.next() == Some("ebgp"),
-        peer_asn: Asn(65010),
-        ..Context::OPENING
-    };
-    for word in words {
-        match word {
-            "as2" => context.four_octet_as = false,
-            "ext" => context.extended_message = true,
-            "addpath" => context.add_path = Families::ALL,
-            "err" => context.enhanced_refresh = true,
-            "v4" => context.families = only(Family::Ipv4),
-            "v6" => context.families = only(Family::Ipv6),
-            other => panic!("unknown session word {other}"),
-        }
-    }
-    context
-}
-
-fn only(family: Family) -> Families {
-    let mut families = Families::NONE;
-    families.insert(family);
-    families
-}
-
-fn message_bytes(message: &str, pieces: &BTreeMap<&str, Vec<u8>>) -> Vec<u8> {
-    let (kind, rest) = message.split_once(' ').unwrap();
-    let (code, body) = match kind {
-        "raw" => return bytes(rest, pieces),
-        "open" => (1, bytes(rest, pieces)),
-        "notification" => (3, bytes(rest, pieces)),
-        "keepalive" => (4, bytes(rest, pieces)),
-        "refresh" => (5, bytes(rest, pieces)),
-        "update" => {
-            let fields: Vec<_> = rest.split(';').map(|field| bytes(field, pieces)).collect();
-            let [withdrawn, attributes, nlri] = &fields[..] else { panic!("{message}") };
-            let len = |field: &Vec<u8>| u16::try_from(field.len()).unwrap().to_be_bytes();
-            let parts = [&len(withdrawn)[..], withdrawn, &len(attributes)[..], attributes, nlri];
-            (2, parts.concat())
-        }
-        other => panic!("unknown message type {other}"),
-    };
-    let len = u16::try_from(body.len() + 19).unwrap().to_be_bytes();
-    [&[0xff; 16][..], &len, &[code], &body].concat()
-}
-
-/// Hex with blanks, `{NAME}` and `{HEX*N}`.
-fn bytes(text: &str, pieces: &BTreeMap<&str, Vec<u8>>) -> Vec<u8> {
-    let mut out = Vec::new();
-    for (i, part) in text.split(['{', '}']).enumerate() {
-        if i % 2 == 0 {
-            out.extend(plain_hex(part));
-        } else if let Some((unit, count)) = part.split_once('*') {
-            out.extend(plain_hex(unit).repeat(count.parse().unwrap()));
-        } else {
-            out.extend(pieces.get(part).unwrap_or_else(|| panic!("no piece {part}")));
-        }
-    }
-    out
-}
-
-fn plain_hex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
-    assert!(digits.len().is_multiple_of(2), "odd number of digits: {text}");
-    digits
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
-        .collect()
 }
 
 fn hex(bytes: &[u8]) -> String {
