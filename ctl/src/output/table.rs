@@ -135,7 +135,8 @@ mod tests {
     #[test]
     fn later_rows_keep_the_width_of_earlier_ones() {
         let mut widths = Vec::new();
-        Table::new(COLUMNS, &[(1, "a-long-name")], false).render(true, &mut widths);
+        let first = Table::new(COLUMNS, &[(1, "a-long-name")], false).render(true, &mut widths);
+        assert!(first.ends_with("a-long-name   1\n"));
         let later = Table::new(COLUMNS, &[(2, "b")], false).render(false, &mut widths);
         assert_eq!(later, "b             2\n");
     }
