@@ -1,4 +1,5 @@
 //! The Rampart agent: thin I/O around the pure crates `bgp` and `policy`.
 
+pub mod bgp;
 pub mod kernel;
 pub mod source;

@@ -85,7 +85,7 @@ impl EventOutlet {
         }
         if self.waiting.is_empty() {
             match self.sender.try_send(event) {
-                Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => return,
+                Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {}
                 Err(mpsc::error::TrySendError::Full(event)) => {
                     self.waiting.insert(key(&event), event);
                 }

@@ -106,14 +106,14 @@ struct Peer {
     ebgp_multihop: Option<u8>,
     next_hop_v4: Option<Ipv4Addr>,
     next_hop_v6: Option<Ipv6Addr>,
-    import: Option<Accept>,
-    export: Option<Accept>,
+    import: Option<Filter>,
+    export: Option<Filter>,
     max_prefixes: Option<u32>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-enum Accept {
+enum Filter {
     All,
     OwnOnly,
     Accept(Vec<Match>),
@@ -162,8 +162,6 @@ async fn serve(file: Static) -> Result<(), ReflectorError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ReflectorError::Start)?;
     let (routes, mut route_events) = if file.fib {
         let (routes, events, _thread) = route::spawn(route::Options::default())?;
-        // The file is all there is to wait for; what a restart finds in the kernel stays until
-        // it is learnt again or the deadline passes.
         (Some(routes), Some(events))
     } else {
         (None, None)
@@ -238,7 +236,7 @@ fn parse(text: &str) -> Result<Static, String> {
         if !seen.insert(peer.address) {
             return Err(format!("peers[{index}].address: {} is there twice", peer.address));
         }
-        let what = |field| format!("peers[{index}].{field}");
+        let what = |field: &str| format!("peers[{index}].{field}");
         peers.push(peer_config(peer, file.asn, &what)?);
     }
     peers.sort_by_key(|peer| peer.address);
@@ -269,9 +267,9 @@ fn peer_config(
         return Err(format!("{}: only for a peer in our own AS", what("routeReflectorClient")));
     }
     let default = || if asn == own_asn { Policy::All } else { Policy::OwnOnly };
-    let policy = |accept: Option<Accept>, field| match accept {
+    let policy = |filter: Option<Filter>, field| match filter {
         None => Ok(default()),
-        Some(accept) => accept.policy().map_err(|why| format!("{}: {why}", what(field))),
+        Some(filter) => filter.policy().map_err(|why| format!("{}: {why}", what(field))),
     };
     Ok(PeerConfig {
         name: peer.name.unwrap_or_else(|| peer.address.to_string()),
@@ -295,7 +293,7 @@ fn peer_config(
     })
 }
 
-impl Accept {
+impl Filter {
     fn policy(self) -> Result<Policy, String> {
         match self {
             Self::All => Ok(Policy::All),
