@@ -94,9 +94,8 @@ pub fn spawn(
         published: now,
         chunks: Vec::new(),
     };
-    let thread = std::thread::Builder::new()
-        .name("speaker".to_owned())
-        .spawn(move || driver.run())?;
+    let thread =
+        std::thread::Builder::new().name("speaker".to_owned()).spawn(move || driver.run())?;
     Ok((SpeakerHandle::new(command_sender, waker, traffic), events, thread))
 }
 
@@ -464,7 +463,8 @@ impl Driver {
     /// `true` when the socket takes more and there may be more.
     fn write_one(&mut self, now: Instant, id: u64) -> io::Result<bool> {
         let Some(connection) = self.connections.get_mut(&id) else { return Ok(false) };
-        if !connection.writable || matches!(connection.phase, Phase::Connecting | Phase::Lingering(_))
+        if !connection.writable
+            || matches!(connection.phase, Phase::Connecting | Phase::Lingering(_))
         {
             return Ok(false);
         }

@@ -312,10 +312,7 @@ impl Match {
         let max_length = self.max_length.unwrap_or(min_length);
         if min_length < own || max_length < min_length || max_length > self.prefix.max_prefix_len()
         {
-            return Err(format!(
-                "lengths {min_length}-{max_length} do not fit {}",
-                self.prefix
-            ));
+            return Err(format!("lengths {min_length}-{max_length} do not fit {}", self.prefix));
         }
         Ok(PrefixMatch { prefix: self.prefix.trunc(), min_length, max_length })
     }
