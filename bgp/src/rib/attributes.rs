@@ -85,7 +85,7 @@ impl AttributeStore {
             free: Vec::new(),
             index: HashTable::new(),
             released: Vec::new(),
-            seed: usize::try_from(random_seed() >> 1).unwrap_or(usize::MAX),
+            seed: hasher_seed(),
         };
         // Number 0 is taken, so that the Adj-RIB-Out may use it for "nothing".
         let none = Attributes { origin: Origin::Incomplete, ..own() };
@@ -96,7 +96,7 @@ impl AttributeStore {
 
     /// The number of this set, with one reference for the caller.
     pub(crate) fn intern(&mut self, attributes: Attributes, source: Source) -> AttributeId {
-        let hash = hash(self.seed, &attributes, source);
+        let hash = hash_of(self.seed, &attributes, source);
         let same = |id: &AttributeId| {
             self.entries
                 .get(id.index())
@@ -122,7 +122,7 @@ impl AttributeStore {
         };
         let (entries, seed) = (&self.entries, self.seed);
         self.index.insert_unique(hash, id, |id| {
-            entries.get(id.index()).map_or(0, |e| crate::rib::attributes::hash(seed, &e.attributes, e.source))
+            entries.get(id.index()).map_or(0, |e| hash_of(seed, &e.attributes, e.source))
         });
         id
     }
@@ -152,7 +152,7 @@ impl AttributeStore {
             if entry.references > 0 {
                 continue;
             }
-            let hash = hash(self.seed, &entry.attributes, entry.source);
+            let hash = hash_of(self.seed, &entry.attributes, entry.source);
             // What it owns on the heap goes now, not when the place is used again.
             entry.attributes = own();
             if let Ok(found) = self.index.find_entry(hash, |other| *other == id) {
@@ -203,11 +203,16 @@ fn own() -> Attributes {
     }
 }
 
-fn hash(seed: usize, attributes: &Attributes, source: Source) -> u64 {
+fn hash_of(seed: usize, attributes: &Attributes, source: Source) -> u64 {
     let mut hasher = FxHasher::with_seed(seed);
     attributes.hash(&mut hasher);
     source.hash(&mut hasher);
     hasher.finish()
+}
+
+/// [`random_seed`] for a [`FxHasher`].
+pub(crate) fn hasher_seed() -> usize {
+    usize::try_from(random_seed() >> 32).unwrap_or(usize::MAX)
 }
 
 /// Random, but without influence on anything that can be seen: tables are never walked in the

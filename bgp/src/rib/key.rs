@@ -11,6 +11,8 @@ use crate::types::Family;
 pub(crate) trait Key: Copy + Eq + Ord + Debug {
     /// The family.
     const FAMILY: Family;
+    /// The default route.
+    const DEFAULT: Self;
 
     /// The key of `prefix`, host bits cleared; `None` if it is of the other family.
     fn new(prefix: &IpNet) -> Option<Self>;
@@ -41,7 +43,7 @@ pub(crate) struct V6 {
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Both halves of the product folded together: each input bit reaches every output bit.
-const fn fold(a: u64, b: u64) -> u64 {
+fn fold(a: u64, b: u64) -> u64 {
     let (low, high) = a.carrying_mul(b, 0);
     low ^ high
 }
@@ -51,11 +53,12 @@ const fn join([high, low]: [u32; 2]) -> u64 {
 }
 
 const fn split(word: u64) -> [u32; 2] {
-    [(word >> 32) as u32, (word & 0xffff_ffff) as u32]
+    [(word >> 32) as u32, ((word << 32) >> 32) as u32]
 }
 
 impl Key for V4 {
     const FAMILY: Family = Family::Ipv4;
+    const DEFAULT: Self = Self { address: 0, len: 0 };
 
     fn new(prefix: &IpNet) -> Option<Self> {
         match prefix {
@@ -77,6 +80,7 @@ impl Key for V4 {
 
 impl Key for V6 {
     const FAMILY: Family = Family::Ipv6;
+    const DEFAULT: Self = Self { high: [0; 2], low: [0; 2], len: 0 };
 
     fn new(prefix: &IpNet) -> Option<Self> {
         match prefix {
@@ -84,7 +88,7 @@ impl Key for V6 {
             IpNet::V6(net) => {
                 let bits = net.network().to_bits();
                 let high = split((bits >> 64) as u64);
-                let low = split((bits & u128::from(u64::MAX)) as u64);
+                let low = split(((bits << 64) >> 64) as u64);
                 Some(Self { high, low, len: net.prefix_len() })
             }
         }
