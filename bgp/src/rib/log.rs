@@ -267,7 +267,7 @@ mod tests {
     use super::*;
 
     fn message(log: &mut Log, cause: Cause) {
-        log.append(cause, |out| crate::wire::encode::keepalive(out));
+        log.append(cause, crate::wire::encode::keepalive);
     }
 
     #[test]

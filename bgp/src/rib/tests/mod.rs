@@ -236,7 +236,8 @@ impl Link {
 
     pub(super) fn with(rib: &mut Rib, session: Session, key: GroupKey, role: Role) -> Self {
         let mut receiver = Receiver::new(role == Role::External);
-        receiver.context = Context { peer_asn: ASN, ..key.context.clone() };
+        let context = key.context.clone();
+        receiver.context = Context { peer_asn: ASN, ..context };
         Self { index: rib.peer_up(session, key).unwrap(), role, receiver }
     }
 
