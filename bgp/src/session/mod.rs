@@ -71,6 +71,7 @@ pub mod fault;
 mod link;
 pub mod negotiate;
 pub mod open_check;
+mod output;
 mod peer;
 mod receive;
 pub mod state;
@@ -86,7 +87,8 @@ use crate::types::{Asn, RouterId};
 pub use self::fault::Fault;
 pub use self::link::ConnectionId;
 pub use self::negotiate::{Negotiated, negotiate};
-pub use self::peer::{Output, Peer, PeerEvent, Refusal, SessionEvent, Stats};
+pub use self::output::{Output, PeerEvent, Refusal, SessionEvent, Stats};
+pub use self::peer::Peer;
 pub use self::state::State;
 
 /// What we are towards every peer.

@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::config::{Dial, PeerConfig};
+use crate::config::PeerConfig;
 use crate::session::Local;
 use crate::session::collision::Side;
 use crate::session::fault::Fault;
 use crate::session::link::{ConnectionId, Link, Machine, count, fold};
 use crate::session::negotiate::Negotiated;
+use crate::session::output::{Output, PeerEvent, Refusal, Stats};
 use crate::session::state::{Event, State};
 use crate::session::timer::{Jitter, Timer};
 use crate::types::Asn;
 use crate::view::MessageCounts;
 use crate::wire::error::Notification;
 use crate::wire::notification::{cease, error_code};
-use crate::wire::update::Update;
 use crate::wire::{MessageType, RouteRefresh, encode};
 
 /// How old a silent inbound connection must be before a new one from the same peer replaces it: a
@@ -28,97 +28,6 @@ const REPLACE_AFTER: Duration = Duration::from_secs(10);
 /// Closed connections whose last bytes the driver has not asked for. More than the driver can be
 /// behind; the oldest is forgotten beyond.
 const MAX_FAREWELLS: usize = 8;
-
-/// A thing for the driver to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Open a TCP connection; answer with [`Peer::connected`] or [`Peer::connect_failed`].
-    Connect {
-        /// Its name from now on.
-        conn: ConnectionId,
-        /// How.
-        dial: Dial,
-    },
-    /// [`Peer::transmit`] has bytes for this connection.
-    Transmit {
-        /// Which.
-        conn: ConnectionId,
-    },
-    /// Write what [`Peer::transmit`] still has (a NOTIFICATION), then close. Bound the time for
-    /// that: after a send hold timeout the peer takes no bytes at all.
-    Close {
-        /// Which.
-        conn: ConnectionId,
-    },
-    /// Something that the speaker must know.
-    Event(PeerEvent),
-}
-
-/// What happened to a peer's session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PeerEvent {
-    /// Established.
-    Up {
-        /// The connection that carries the session.
-        conn: ConnectionId,
-        /// Our end of it.
-        local: Option<SocketAddr>,
-        /// What was negotiated.
-        negotiated: Arc<Negotiated>,
-    },
-    /// A session ended, or an attempt at one failed.
-    Down {
-        /// The connection that carried it.
-        conn: Option<ConnectionId>,
-        /// Why.
-        fault: Fault,
-        /// It had been Established: delete the peer's routes.
-        established: bool,
-    },
-}
-
-/// What [`Peer::receive`] hands out, in the order of the stream.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "UPDATE is nearly every event; boxing it would allocate for each"
-)]
-#[derive(Debug)]
-pub enum SessionEvent<'a> {
-    /// Routes, in Established.
-    Update(Update<'a>),
-    /// ROUTE-REFRESH, BoRR or EoRR (RFC 2918, RFC 7313), in Established.
-    RouteRefresh(RouteRefresh),
-    /// The session came up or went down.
-    Peer(PeerEvent),
-}
-
-/// Why an inbound connection is not taken. Close it at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Refusal {
-    /// There is an inbound connection from this peer already.
-    #[error("the peer already has a connection")]
-    Busy,
-    /// The peer is stopped, or pauses after errors.
-    #[error("the peer is held down")]
-    HeldDown,
-}
-
-/// Counters of a peer over all its connections.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stats {
-    /// Messages in.
-    pub received: MessageCounts,
-    /// Messages out (handed to the driver, or queued for it).
-    pub sent: MessageCounts,
-    /// How often the session came up.
-    pub established_count: u64,
-    /// Last change into or out of Established.
-    pub since: Instant,
-    /// Last thing that went wrong, and when.
-    pub last_fault: Option<(Instant, Fault)>,
-    /// RFC 4271 ConnectRetryCounter: failures since Established or a manual start.
-    pub connect_retries: u32,
-}
 
 /// A configured peer and its connections. See the module documentation for the order of calls.
 #[derive(Debug)]

@@ -8,7 +8,8 @@ use crate::session::collision::Side;
 use crate::session::fault::{Fault, Penalty, fsm_error};
 use crate::session::link::{ConnectionId, Link};
 use crate::session::negotiate::local_open;
-use crate::session::peer::{Output, Peer, PeerEvent};
+use crate::session::output::{Output, PeerEvent};
+use crate::session::peer::Peer;
 use crate::session::state::{Event, State};
 use crate::session::table::{self, Action, Notice};
 use crate::session::timer::{
