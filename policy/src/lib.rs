@@ -14,6 +14,7 @@ mod index;
 mod input;
 pub mod nft;
 mod resolve;
+pub mod verdict;
 
 pub use engine::Engine;
 pub use input::Direction;

@@ -10,4 +10,5 @@
 
 pub(crate) mod cluster;
 pub(crate) mod kernel;
+pub(crate) mod random;
 pub(crate) mod walker;
