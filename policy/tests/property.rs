@@ -1,5 +1,7 @@
 //! Random clusters and random histories: the table says what the API text says, whatever led to it.
 
+#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,8 +9,9 @@ use std::net::IpAddr;
 
 use policy::Engine;
 use policy::event::{Event, Key, Kind, Object};
+use policy::fault::Reason;
 use policy::nft::ir::Table;
-use policy::nft::transaction::ApplyError;
+use policy::nft::transaction::{ApplyError, Transaction};
 use policy::verdict::{self, At, Cluster};
 use proptest::prelude::*;
 use support::cluster::{KINDS, key};
@@ -52,6 +55,8 @@ struct Run {
     engine: Engine,
     kernel: Kernel,
     truth: Truth,
+    /// Sent, not yet answered.
+    sent: Option<Transaction>,
     /// Tables that the kernel has had.
     past: Vec<Option<Table>>,
 }
@@ -63,17 +68,23 @@ impl Run {
             engine.handle(Event::RelistBegin(kind));
             engine.handle(Event::RelistEnd(kind));
         }
-        Self { engine, kernel: Kernel::default(), truth: Truth::default(), past: vec![None] }
+        Self {
+            engine,
+            kernel: Kernel::default(),
+            truth: Truth::default(),
+            sent: None,
+            past: vec![None],
+        }
     }
 
     fn act(&mut self, action: &Action) {
         match action {
-            Action::Apply(object) => {
-                let faults = self.engine.handle(Event::Apply(object.clone()));
-                let own =
-                    faults.iter().filter(|f| f.reason != policy::fault::Reason::AddressConflict);
-                let clean = own.count() == 0;
-                self.truth.apply(object, clean);
+            Action::Apply(object) => self.apply(object),
+            Action::Change(index, change) => {
+                if let Some(key) = self.truth.nth(index) {
+                    let changed = change.of(&self.truth.objects[&key].0);
+                    self.apply(&changed);
+                }
             }
             Action::Delete(index) => {
                 if let Some(key) = self.truth.nth(index) {
@@ -91,21 +102,48 @@ impl Run {
                 let interface = interface.map(str::to_owned);
                 self.engine.handle(Event::Interface { address, interface });
             }
-            Action::Program => self.program(),
-            Action::Refuse => {
-                if let Some(transaction) = self.engine.poll_transaction() {
-                    assert!(self.engine.poll_transaction().is_none(), "one at a time");
-                    let reason = "no memory".to_owned();
-                    let refusal = ApplyError { errno: 12, step: None, reason };
-                    self.engine.acknowledge(transaction.id, Err(refusal));
+            Action::Send => self.send(),
+            Action::Answer(taken) => self.answer(*taken),
+            Action::Adopt(taken) => {
+                if let (Some(transaction), true) = (self.sent.take(), taken) {
+                    assert_eq!(self.kernel.apply(&transaction), Ok(()), "{transaction:#?}");
                 }
+                self.engine.adopt(self.kernel.table.clone());
             }
-            Action::Adopt => self.engine.adopt(self.kernel.table.clone()),
             Action::Damage(index) => {
+                self.sent = None;
                 self.kernel.table = index.and_then(|index| index.get(&self.past).clone());
                 self.engine.adopt(self.kernel.table.clone());
             }
         }
+    }
+
+    fn apply(&mut self, object: &Object) {
+        let faults = self.engine.handle(Event::Apply(object.clone()));
+        let clean = faults.iter().all(|fault| fault.reason == Reason::AddressConflict);
+        self.truth.apply(object, clean);
+    }
+
+    fn send(&mut self) {
+        let transaction = self.engine.poll_transaction();
+        if self.sent.is_some() {
+            assert_eq!(transaction, None, "one at a time");
+        } else {
+            self.sent = transaction;
+        }
+    }
+
+    fn answer(&mut self, taken: bool) {
+        let Some(transaction) = self.sent.take() else { return };
+        let result = if taken {
+            let result = self.kernel.apply(&transaction);
+            assert_eq!(result, Ok(()), "{transaction:#?}");
+            self.past.push(self.kernel.table.clone());
+            result
+        } else {
+            Err(ApplyError { errno: 12, step: None, reason: "no memory".to_owned() })
+        };
+        self.engine.acknowledge(transaction.id, result);
     }
 
     fn relist(&mut self, kind: Kind, lost: &prop::sample::Index) {
@@ -124,13 +162,11 @@ impl Run {
         self.engine.handle(Event::RelistEnd(kind));
     }
 
+    /// Whatever is on its way is taken, and the rest as well.
     fn program(&mut self) {
-        if let Some(transaction) = self.engine.poll_transaction() {
-            let result = self.kernel.apply(&transaction);
-            assert_eq!(result, Ok(()), "{transaction:#?}");
-            self.engine.acknowledge(transaction.id, result);
-            self.past.push(self.kernel.table.clone());
-        }
+        self.answer(true);
+        self.send();
+        self.answer(true);
         assert_eq!(self.engine.poll_transaction(), None);
         assert_eq!(self.kernel.table.as_ref(), Some(self.engine.desired()));
     }

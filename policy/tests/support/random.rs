@@ -135,7 +135,7 @@ fn port() -> impl Strategy<Value = Value> {
     let protocol = || select(vec![json!(null), json!("TCP"), json!("UDP"), json!("SCTP")]);
     prop_oneof![
         20 => protocol().prop_map(|protocol| json!({"protocol": protocol})),
-        40 => (protocol(), select(vec![80, 81, 443, 53, 8080, 65535]))
+        40 => (protocol(), select(vec![80, 82, 443, 53, 8080, 65535]))
             .prop_map(|(protocol, port)| json!({"protocol": protocol, "port": port})),
         40 => (protocol(), select(vec!["http", "dns", "alt"]))
             .prop_map(|(protocol, port)| json!({"protocol": protocol, "port": port})),
@@ -275,32 +275,88 @@ pub(crate) fn object() -> impl Strategy<Value = Object> {
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
     Apply(Object),
+    /// Of the objects there are, the one at this position changes in one respect.
+    Change(prop::sample::Index, Change),
     /// Of the objects there are, the one at this position is deleted.
     Delete(prop::sample::Index),
     /// All that there is of one kind is listed again, but for one object.
     Relist(usize, prop::sample::Index),
     /// The kernel routes an address to an interface.
     Interface(prop::sample::Index, Option<&'static str>),
-    /// The kernel is asked to take what there is.
-    Program,
-    /// It refuses.
-    Refuse,
-    /// The agent starts anew, or reads the table back.
-    Adopt,
+    /// What there is to send is sent.
+    Send,
+    /// What was sent is taken, or refused.
+    Answer(bool),
+    /// The table is read back; what was sent may have been taken by then.
+    Adopt(bool),
     /// Somebody removes the table, or brings back an old one.
     Damage(Option<prop::sample::Index>),
 }
 
+/// Of a pod or policy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Change {
+    /// To the other node.
+    Move,
+    /// Ends, or starts again.
+    Phase,
+    /// Changes its labels (a policy: its podSelector).
+    Relabel,
+    /// Loses its first port (a policy: its first ingress rule).
+    Shorten,
+}
+
+impl Change {
+    pub(crate) fn of(self, object: &Object) -> Object {
+        let mut object = object.clone();
+        match (&mut object, self) {
+            (Object::Pod(pod), Self::Move) => {
+                let spec = pod.spec.get_or_insert_default();
+                let here = spec.node_name.as_deref() == Some("n1");
+                spec.node_name = Some(if here { "n2" } else { "n1" }.to_owned());
+            }
+            (Object::Pod(pod), Self::Phase) => {
+                let status = pod.status.get_or_insert_default();
+                let ended = status.phase.as_deref() == Some("Succeeded");
+                status.phase = Some(if ended { "Running" } else { "Succeeded" }.to_owned());
+            }
+            (Object::Pod(pod), Self::Relabel) => {
+                let labels = pod.metadata.labels.get_or_insert_default();
+                if labels.remove("app").is_none() {
+                    labels.insert("app".to_owned(), "web".to_owned());
+                }
+            }
+            (Object::Pod(pod), Self::Shorten) => {
+                for container in pod.spec.iter_mut().flat_map(|spec| &mut spec.containers) {
+                    container.ports = container.ports.take().map(|p| p[p.len().min(1)..].to_vec());
+                }
+            }
+            (Object::NetworkPolicy(policy), Self::Relabel | Self::Phase) => {
+                policy.spec.get_or_insert_default().pod_selector = None;
+            }
+            (Object::NetworkPolicy(policy), Self::Shorten | Self::Move) => {
+                let spec = policy.spec.get_or_insert_default();
+                spec.ingress =
+                    spec.ingress.take().map(|rules| rules[rules.len().min(1)..].to_vec());
+            }
+            (Object::Node(_) | Object::Namespace(_), _) => {}
+        }
+        object
+    }
+}
+
 pub(crate) fn action() -> impl Strategy<Value = Action> {
     let interface = option::of(select(vec!["rv1", "rv2", "rv3"]));
+    let change = select(vec![Change::Move, Change::Phase, Change::Relabel, Change::Shorten]);
     prop_oneof![
         60 => object().prop_map(Action::Apply),
+        15 => (any::<prop::sample::Index>(), change).prop_map(|(i, c)| Action::Change(i, c)),
         8 => any::<prop::sample::Index>().prop_map(Action::Delete),
         2 => (0..4usize, any::<prop::sample::Index>()).prop_map(|(k, i)| Action::Relist(k, i)),
         5 => (any::<prop::sample::Index>(), interface).prop_map(|(a, i)| Action::Interface(a, i)),
-        20 => Just(Action::Program),
-        3 => Just(Action::Refuse),
-        2 => Just(Action::Adopt),
+        20 => Just(Action::Send),
+        15 => chance(75).prop_map(Action::Answer),
+        2 => any::<bool>().prop_map(Action::Adopt),
         2 => option::of(any::<prop::sample::Index>()).prop_map(Action::Damage),
     ]
 }
