@@ -10,6 +10,7 @@
 mod backoff;
 mod collision;
 mod dut;
+mod endurance;
 mod hostile;
 mod link;
 mod negotiation;
