@@ -51,6 +51,19 @@ fn an_attempt_that_is_not_answered_is_given_up_for_another() {
 }
 
 #[test]
+fn a_passive_peer_is_never_dialled_and_always_welcome() {
+    let mut dut = Dut::started(PeerConfig { passive: true, ..config() });
+    for _ in 0..10 {
+        dut.advance(600 * SECOND);
+        assert_eq!(dut.peer.state(), State::Active);
+        let conn = dut.accept().unwrap();
+        dut.advance(SECOND);
+        dut.closed(conn);
+    }
+    assert!(dut.log.dialled.is_empty());
+}
+
+#[test]
 fn coming_up_makes_the_next_pause_short_again() {
     let mut dut = Dut::started(config());
     pauses(&mut dut, 6);
