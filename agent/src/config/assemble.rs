@@ -1,0 +1,315 @@
+//! Puts the parts together, and finds what only shows between objects.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::Hasher as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use api::error_code;
+use bgp::config::{Config, PeerConfig, PeerKind, Policy, PrefixMatch};
+use bgp::types::{Families, RouterId};
+use ipnet::IpNet;
+use rustc_hash::FxHasher;
+
+use super::node::NodeFacts;
+use super::peer::{HOLD_TIME, PeerSettings};
+use super::settings::Settings;
+use super::{Desired, Fault, FieldFault, Key, Kind, LinkAddress, Reconciler};
+
+/// First wait between attempts to connect.
+const CONNECT_RETRY: Duration = Duration::from_secs(1);
+
+pub(super) fn assemble(
+    reconciler: &mut Reconciler,
+    links: &[LinkAddress],
+) -> (Option<Desired>, Vec<Fault>) {
+    let mut found = Vec::new();
+    let nodes = without_duplicates(reconciler, &mut found);
+    let mut settings = Settings::default();
+    if let Some(tracked) = &mut reconciler.settings {
+        tracked.in_force.clone_from(&tracked.good);
+        settings = tracked.good.clone().unwrap_or_default();
+    }
+    let claimed = reconciler.nodes.get(&reconciler.node_name).and_then(|t| t.good.clone());
+    let (Some(claimed), Some(own)) = (claimed, nodes.get(&reconciler.node_name)) else {
+        return (None, reconciler.faults(found));
+    };
+    let own_addresses: BTreeSet<IpAddr> =
+        claimed.addresses.iter().copied().chain(links.iter().map(|link| link.net.addr())).collect();
+    let context = Context { settings: &settings, own, own_addresses, links };
+    let mut peers = BTreeMap::new();
+    if settings.node_mesh {
+        for node in nodes.values().filter(|node| node.name != own.name) {
+            peers.extend(context.mesh_peer(node).map(|peer| (peer.address, peer)));
+        }
+    }
+    let explicit = context.explicit_peers(&mut reconciler.peers, &mut found);
+    peers.extend(explicit);
+    let router_id = settings.router_id.unwrap_or_else(|| context.router_id());
+    let mut prefixes = own.pod_cidrs.clone();
+    prefixes.sort_unstable();
+    let config = Config {
+        asn: settings.asn,
+        router_id: RouterId(router_id),
+        cluster_id: settings.cluster_id.unwrap_or(router_id),
+        hostname: own.name.clone(),
+        peers: peers.into_values().collect(),
+    };
+    let desired = Desired { config, listen_port: settings.listen_port, prefixes };
+    (Some(desired), reconciler.faults(found))
+}
+
+/// Nodes by name; an address or pod CIDR that two of them claim belongs to the first by name.
+fn without_duplicates(
+    reconciler: &mut Reconciler,
+    found: &mut Vec<(Key, FieldFault)>,
+) -> BTreeMap<String, NodeFacts> {
+    let mut addresses: BTreeMap<IpAddr, String> = BTreeMap::new();
+    let mut cidrs: Vec<(IpNet, String)> = Vec::new();
+    let mut nodes = BTreeMap::new();
+    for (name, tracked) in &mut reconciler.nodes {
+        tracked.in_force.clone_from(&tracked.good);
+        let Some(mut node) = tracked.good.clone() else { continue };
+        let mut fault = |field: &str, message: String| {
+            let key = Key { kind: Kind::Node, namespace: String::new(), name: name.clone() };
+            found.push((key, FieldFault::new(error_code::DUPLICATE_ADDRESS, field, message)));
+        };
+        node.addresses.retain(|address| match addresses.get(address) {
+            Some(first) if first != name => {
+                fault("status.addresses", format!("{address} is the address of Node {first}, too"));
+                false
+            }
+            _ => {
+                addresses.insert(*address, name.clone());
+                true
+            }
+        });
+        node.pod_cidrs.retain(|cidr| {
+            let overlaps = |other: &IpNet| other.contains(cidr) || cidr.contains(other);
+            match cidrs.iter().find(|(other, owner)| owner != name && overlaps(other)) {
+                Some((other, first)) => {
+                    let message = format!("{cidr} overlaps {other} of Node {first}");
+                    fault("spec.podCIDRs", message);
+                    false
+                }
+                None => {
+                    cidrs.push((*cidr, name.clone()));
+                    true
+                }
+            }
+        });
+        nodes.insert(name.clone(), node);
+    }
+    nodes
+}
+
+struct Context<'a> {
+    settings: &'a Settings,
+    own: &'a NodeFacts,
+    /// Of the Node, even if disputed, and of all interfaces.
+    own_addresses: BTreeSet<IpAddr>,
+    links: &'a [LinkAddress],
+}
+
+impl Context<'_> {
+    /// The node's IPv4 address, or a hash of its name: never zero.
+    fn router_id(&self) -> Ipv4Addr {
+        if let Some(IpAddr::V4(address)) = self.own.address(true) {
+            return address;
+        }
+        let mut hasher = FxHasher::default();
+        hasher.write(self.own.name.as_bytes());
+        let hash = hasher.finish();
+        let folded = (hash >> 32) ^ (hash & u64::from(u32::MAX));
+        Ipv4Addr::from(u32::try_from(folded).unwrap_or(1).max(1))
+    }
+
+    fn own_v4(&self) -> Option<Ipv4Addr> {
+        self.own.addresses.iter().find_map(|address| match address {
+            IpAddr::V4(address) => Some(*address),
+            IpAddr::V6(_) => None,
+        })
+    }
+
+    fn own_v6(&self) -> Option<Ipv6Addr> {
+        self.own.addresses.iter().find_map(|address| match address {
+            IpAddr::V6(address) => Some(*address),
+            IpAddr::V4(_) => None,
+        })
+    }
+
+    fn mesh_peer(&self, node: &NodeFacts) -> Option<PeerConfig> {
+        // IPv4 if both have it, else IPv6.
+        let (address, local) = [true, false]
+            .into_iter()
+            .find_map(|v4| Some((node.address(v4)?, self.own.address(v4)?)))?;
+        if self.own_addresses.contains(&address) {
+            return None;
+        }
+        let inside = |net: &IpNet| {
+            let cidrs = &self.settings.cluster_cidrs;
+            cidrs.is_empty() || cidrs.iter().any(|cidr| cidr.contains(net))
+        };
+        let exactly = |net: &IpNet| PrefixMatch {
+            prefix: *net,
+            min_length: net.prefix_len(),
+            max_length: net.prefix_len(),
+        };
+        Some(PeerConfig {
+            name: node.name.clone(),
+            kind: PeerKind::Mesh,
+            address,
+            port: self.settings.listen_port,
+            // The other side knows us by this address only.
+            local_address: Some(local),
+            asn: self.settings.asn,
+            hold_time: HOLD_TIME,
+            connect_retry: CONNECT_RETRY,
+            passive: false,
+            ebgp_multihop: None,
+            route_reflector_client: false,
+            families: Families::ALL,
+            next_hop_v4: self.own_v4(),
+            next_hop_v6: self.own_v6(),
+            import: Policy::Accept(
+                node.pod_cidrs.iter().filter(|net| inside(net)).map(exactly).collect(),
+            ),
+            export: Policy::OwnOnly,
+            default_originate: false,
+            max_prefixes: None,
+        })
+    }
+
+    fn explicit_peers(
+        &self,
+        tracked: &mut BTreeMap<String, super::Tracked<PeerSettings>>,
+        found: &mut Vec<(Key, FieldFault)>,
+    ) -> BTreeMap<IpAddr, PeerConfig> {
+        let mut peers: BTreeMap<IpAddr, PeerConfig> = BTreeMap::new();
+        for (name, tracked) in tracked {
+            let Some(wanted) = &tracked.good else { continue };
+            if !wanted.selects(&self.own.labels) {
+                tracked.in_force = None;
+                continue;
+            }
+            let chosen = match self.check(wanted, &peers) {
+                Ok(()) => Some(wanted.clone()),
+                Err(fault) => {
+                    let key =
+                        Key { kind: Kind::BgpPeer, namespace: String::new(), name: name.clone() };
+                    found.push((key, fault));
+                    let last = tracked.in_force.take();
+                    last.filter(|last| {
+                        last.selects(&self.own.labels) && self.check(last, &peers).is_ok()
+                    })
+                }
+            };
+            if let Some(chosen) = &chosen {
+                peers.insert(chosen.address, self.explicit_peer(name, chosen));
+            }
+            tracked.in_force = chosen;
+        }
+        peers
+    }
+
+    /// What is wrong with a peer among the others.
+    fn check(
+        &self,
+        peer: &PeerSettings,
+        others: &BTreeMap<IpAddr, PeerConfig>,
+    ) -> Result<(), FieldFault> {
+        let address = peer.address;
+        if self.own_addresses.contains(&address) || address.is_loopback() {
+            let message = format!("{address} is an address of this node");
+            return Err(FieldFault::new(error_code::OWN_ADDRESS, "spec.peerAddress", message));
+        }
+        if let Some(other) = others.get(&address) {
+            let message = format!("{address} is the address of BGPPeer {}, too", other.name);
+            return Err(FieldFault::new(
+                error_code::DUPLICATE_ADDRESS,
+                "spec.peerAddress",
+                message,
+            ));
+        }
+        if peer.route_reflector_client && peer.asn != self.settings.asn {
+            let message = format!(
+                "a client of a route reflector is in our own AS {}, not in {}",
+                self.settings.asn, peer.asn
+            );
+            let field = "spec.routeReflectorClient";
+            return Err(FieldFault::new(error_code::INVALID_BGP_CONFIG, field, message));
+        }
+        Ok(())
+    }
+
+    fn explicit_peer(&self, name: &str, peer: &PeerSettings) -> PeerConfig {
+        let ibgp = peer.asn == self.settings.asn;
+        let facing = self.facing(peer.address);
+        let connected = facing.is_some();
+        let (next_hop_v4, next_hop_v6) = if ibgp {
+            (self.own_v4(), self.own_v6())
+        } else if peer.address.is_ipv4() {
+            (None, facing.and_then(|name| self.link_v6(name)).or_else(|| self.own_v6()))
+        } else {
+            (facing.and_then(|name| self.link_v4(name)).or_else(|| self.own_v4()), None)
+        };
+        // RFC 8212: nothing by default across an AS border but what is ours.
+        let policy = |list: &Option<Vec<PrefixMatch>>| match list {
+            Some(matches) => Policy::Accept(matches.clone()),
+            None if ibgp => Policy::All,
+            None => Policy::OwnOnly,
+        };
+        PeerConfig {
+            name: name.to_owned(),
+            kind: if ibgp { PeerKind::Reflector } else { PeerKind::Tor },
+            address: peer.address,
+            port: peer.port,
+            // A reflector some hops away knows us by the address of our Node.
+            local_address: (ibgp && !connected)
+                .then(|| self.own.address(peer.address.is_ipv4()))
+                .flatten(),
+            asn: peer.asn,
+            hold_time: peer.hold_time,
+            connect_retry: CONNECT_RETRY,
+            passive: peer.passive,
+            ebgp_multihop: peer.ebgp_multihop,
+            route_reflector_client: peer.route_reflector_client,
+            families: Families::ALL,
+            next_hop_v4,
+            next_hop_v6,
+            import: policy(&peer.import),
+            export: policy(&peer.export),
+            default_originate: peer.default_originate,
+            max_prefixes: peer.max_prefixes,
+        }
+    }
+
+    /// The interface whose link the peer is on.
+    fn facing(&self, peer: IpAddr) -> Option<&str> {
+        self.links
+            .iter()
+            .filter(|link| {
+                link.net.contains(&peer) && link.net.prefix_len() < link.net.max_prefix_len()
+            })
+            .max_by_key(|link| link.net.prefix_len())
+            .map(|link| link.interface.as_str())
+    }
+
+    fn link_v4(&self, interface: &str) -> Option<Ipv4Addr> {
+        self.links.iter().filter(|link| link.interface == interface).find_map(|link| {
+            match link.net.addr() {
+                IpAddr::V4(address) if !address.is_link_local() => Some(address),
+                IpAddr::V4(_) | IpAddr::V6(_) => None,
+            }
+        })
+    }
+
+    fn link_v6(&self, interface: &str) -> Option<Ipv6Addr> {
+        self.links.iter().filter(|link| link.interface == interface).find_map(|link| {
+            match link.net.addr() {
+                IpAddr::V6(address) if !address.is_unicast_link_local() => Some(address),
+                IpAddr::V4(_) | IpAddr::V6(_) => None,
+            }
+        })
+    }
+}
