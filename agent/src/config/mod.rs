@@ -153,7 +153,8 @@ impl Reconciler {
             }
             Event::RelistEnd(kind) => {
                 let gone = self.unlisted.remove(kind).unwrap_or_default();
-                gone.iter().fold(false, |changed, key| self.delete(key) || changed)
+                let deleted = gone.iter().filter(|key| self.delete(key)).count();
+                deleted > 0
             }
             Event::Rejected(_) | Event::Resolved(_) => false,
         }

@@ -17,6 +17,7 @@ pub struct Stopped;
 pub(super) enum Command {
     Change(Vec<RouteChange>),
     InSync,
+    Release,
     Watch(Vec<IpAddr>),
     Report(oneshot::Sender<Vec<RouteReport>>),
 }
@@ -94,6 +95,15 @@ impl Routes {
     /// The thread has ended.
     pub async fn in_sync(&self) -> Result<(), Stopped> {
         self.send(Command::InSync).await
+    }
+
+    /// With [`super::Options::hold_adopted`]: the routes found at start may be changed and removed
+    /// from now on.
+    ///
+    /// # Errors
+    /// The thread has ended.
+    pub async fn release(&self) -> Result<(), Stopped> {
+        self.send(Command::Release).await
     }
 
     /// Reports the interface of exactly these pod addresses from now on, as

@@ -59,6 +59,8 @@ pub(super) struct Tracker {
     leftovers: Vec<(IpNet, u32)>,
     /// Prefixes to which somebody else has a route with our metric.
     contested: FxHashSet<IpNet>,
+    /// Adopted routes that are left as they are for now.
+    held: FxHashSet<IpNet>,
     pub(super) hops: Hops,
     counts: Summary,
     drift: Option<(IpNet, u64)>,
@@ -67,7 +69,24 @@ pub(super) struct Tracker {
 impl Tracker {
     /// Numbers; `batches` and `in_sync` are not known here.
     pub(super) fn summary(&self) -> Summary {
-        Summary { queued: self.queue.len() + self.leftovers.len(), ..self.counts }
+        Summary {
+            queued: self.queue.len() + self.leftovers.len(),
+            held: self.held.len(),
+            ..self.counts
+        }
+    }
+
+    /// Leaves what is installed now as it is until [`Tracker::release`].
+    pub(super) fn hold(&mut self) {
+        let installed = self.entries.iter().filter(|(_, entry)| entry.installed.is_some());
+        self.held = installed.map(|(prefix, _)| *prefix).collect();
+    }
+
+    /// Ends [`Tracker::hold`].
+    pub(super) fn release(&mut self) {
+        for prefix in std::mem::take(&mut self.held) {
+            self.retry(prefix);
+        }
     }
 
     /// Changes what is wanted.
@@ -105,7 +124,9 @@ impl Tracker {
             return Some((prefix, Action::Delete(metric)));
         }
         while let Some(prefix) = self.queue.pop_front() {
-            if let Some(action) = self.plan(&prefix) {
+            if let Some(action) = self.plan(&prefix)
+                && !self.held.contains(&prefix)
+            {
                 return Some((prefix, action));
             }
         }

@@ -130,6 +130,8 @@ pub struct Summary {
     pub failed: usize,
     /// Writes and removals that have not been sent to the kernel yet.
     pub queued: usize,
+    /// Routes found at start that are left as they are until [`super::Routes::release`].
+    pub held: usize,
     /// Times a route of ours was found deleted or changed by someone else.
     pub repaired: u64,
 }

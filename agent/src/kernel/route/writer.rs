@@ -49,11 +49,15 @@ pub struct Options {
     pub commands: usize,
     /// Events that may wait; beyond, they are merged.
     pub events: usize,
+    /// Routes of ours that are there at start stay as they are until [`Routes::release`]: a
+    /// restarted speaker learns its routes bit by bit, and each step would disturb forwarding
+    /// (the idea of RFC 4724 §4.1, deferral of the selection).
+    pub hold_adopted: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { commands: 256, events: 1024 }
+        Self { commands: 256, events: 1024, hold_adopted: false }
     }
 }
 
@@ -87,6 +91,7 @@ pub fn spawn(options: Options) -> Result<(Routes, Events, JoinHandle<()>), Netli
         batch: Batch::default(),
         operations: Vec::with_capacity(BATCH),
         in_sync: false,
+        hold_adopted: options.hold_adopted,
         batches: 0,
         resync: Some(Resync { at: Instant::now(), blame: false }),
         resynced: None,
@@ -122,6 +127,7 @@ struct Writer {
     batch: Batch,
     operations: Vec<Operation>,
     in_sync: bool,
+    hold_adopted: bool,
     batches: u64,
     /// The table must be read before anything is written.
     resync: Option<Resync>,
@@ -208,6 +214,10 @@ impl Writer {
                     }
                 }
                 Ok(Command::InSync) => self.in_sync = true,
+                Ok(Command::Release) => {
+                    self.hold_adopted = false;
+                    self.tracker.release();
+                }
                 Ok(Command::Watch(addresses)) => self.pods.watch(addresses),
                 Ok(Command::Report(reply)) => {
                     // Who asked may have stopped waiting.
@@ -258,6 +268,10 @@ impl Writer {
             }
         }
         self.tracker.resync(table, blame);
+        if self.hold_adopted {
+            self.hold_adopted = false;
+            self.tracker.hold();
+        }
         self.tracker.hops.touch_all();
         self.looked_up = None;
         self.pods.touch_all();

@@ -198,3 +198,29 @@ fn numbers_and_next_hops_return_to_zero_when_nothing_is_wanted() {
 }
 
 use super::super::hops::Resolution;
+
+#[test]
+fn held_routes_stay_as_they_are_until_released_and_others_are_written() {
+    let mut tracker = Tracker::default();
+    let (changed, gone, same) = (net("10.1.0.0/24"), net("10.2.0.0/24"), net("fd00:1::/64"));
+    let table = vec![
+        seen("10.1.0.0/24", paths(&["192.0.2.1", "192.0.2.2"]), true, METRIC),
+        seen("10.2.0.0/24", paths(&["192.0.2.1"]), true, METRIC),
+        seen("fd00:1::/64", paths(&["fd00::1"]), true, METRIC),
+    ];
+    tracker.resync(table, false);
+    tracker.hold();
+    tracker.set(changed, Some(&via(&["192.0.2.1"])));
+    tracker.set(same, Some(&via(&["fd00::1"])));
+    tracker.set(net("10.3.0.0/24"), Some(&via(&["192.0.2.1"])));
+    resolve(&mut tracker);
+    let new = (net("10.3.0.0/24"), Action::Add(paths(&["192.0.2.1"])));
+    assert_eq!(write_all(&mut tracker), [new]);
+    assert_eq!(tracker.summary().held, 3);
+    tracker.release();
+    let mut written = write_all(&mut tracker);
+    written.sort_by_key(|(prefix, _)| *prefix);
+    let replaced = (changed, Action::Replace(paths(&["192.0.2.1"])));
+    assert_eq!(written, [replaced, (gone, Action::Delete(METRIC))]);
+    assert_eq!(tracker.summary().held, 0);
+}
