@@ -14,7 +14,8 @@ struct Link {
 pub(super) enum LinkChange {
     /// Nothing that matters here.
     None,
-    /// It appeared, came up, or has another name.
+    /// It came up, or has another name. (A new one is no change: what makes it of use, an address
+    /// or a route, is told on its own.)
     Usable(u32),
     /// It went down or away; the kernel drops IPv4 routes over it without a word.
     Unusable(u32),
@@ -52,9 +53,10 @@ impl Links {
         let name = name.or_else(|| old.map(|link| link.name.clone())).unwrap_or_default();
         let new = Link { name, up };
         let change = match old {
+            None => LinkChange::None,
             Some(old) if *old == new => LinkChange::None,
             Some(old) if old.up && !up => LinkChange::Unusable(index),
-            _ => LinkChange::Usable(index),
+            Some(_) => LinkChange::Usable(index),
         };
         self.0.insert(index, new);
         change
