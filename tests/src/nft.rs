@@ -2,8 +2,10 @@
 //! tables to write.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sched::{CloneFlags, unshare};
@@ -52,6 +54,68 @@ pub fn nft(arguments: &[&str]) -> Result<String> {
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(String::from_utf8(output.stdout)?)
+}
+
+/// `nft monitor` in the namespace of this thread: a witness of every change of any table.
+#[derive(Debug)]
+pub struct Watcher {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Watcher {
+    /// Starts it and waits until it sees changes.
+    ///
+    /// # Errors
+    /// `nft` is missing.
+    pub fn start() -> Result<Self> {
+        let mut child =
+            Command::new("nft").arg("monitor").stdout(Stdio::piped()).spawn().context("nft")?;
+        let output = child.stdout.take().context("no standard output")?;
+        let (line, lines) = channel();
+        std::thread::spawn(move || {
+            for text in BufReader::new(output).lines().map_while(Result::ok) {
+                if line.send(text).is_err() {
+                    return;
+                }
+            }
+        });
+        let watcher = Self { child, lines };
+        // It says nothing when it is ready: change something until it notices.
+        loop {
+            nft_script("add table ip marker\ndelete table ip marker\n")?;
+            if watcher.lines.recv_timeout(Duration::from_millis(50)).is_ok() {
+                break;
+            }
+        }
+        watcher.until_marker("start")?;
+        Ok(watcher)
+    }
+
+    /// Everything seen since it started, without the notes on generations.
+    ///
+    /// # Errors
+    /// It has died.
+    pub fn finish(mut self) -> Result<Vec<String>> {
+        let seen = self.until_marker("end")?;
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(seen)
+    }
+
+    fn until_marker(&self, name: &str) -> Result<Vec<String>> {
+        nft_script(&format!("add table ip marker-{name}\n"))?;
+        let mut seen = Vec::new();
+        loop {
+            let line = self.lines.recv_timeout(Duration::from_secs(10)).context("nft monitor")?;
+            if line.contains(&format!("marker-{name}")) {
+                return Ok(seen);
+            }
+            if !line.starts_with('#') {
+                seen.push(line);
+            }
+        }
+    }
 }
 
 /// Our table as `nft -j` reads it, without what differs from load to load (handles, counter
