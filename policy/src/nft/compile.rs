@@ -148,23 +148,19 @@ impl<'a> Stages<'a> {
                 }
                 PeerSpec::Anybody => {
                     stages.add_names(None, ports);
-                    if ports.count() <= MAX_PORTS_OF_ALL {
-                        stages.ports = ports.numbers();
-                    } else {
-                        stages.classes.add(peer, ports);
-                    }
+                    let (narrow, wide) = ports.split(MAX_PORTS_OF_ALL);
+                    stages.ports = narrow;
+                    stages.classes.add(peer, &wide);
                 }
             }
         }
         stages
     }
 
-    fn add_pods(&mut self, peer: &'a PeerSpec, query: &PodQuery, ports: &'a PortSet) {
-        let expanded = ports.count() <= MAX_PORTS_OF_PEER;
-        if !expanded {
-            self.classes.add(peer, ports);
-        }
-        let ports = if expanded { ports.clone() } else { ports.named() };
+    fn add_pods(&mut self, peer: &'a PeerSpec, query: &PodQuery, ports: &PortSet) {
+        let (narrow, wide) = ports.split(MAX_PORTS_OF_PEER);
+        self.classes.add(peer, &wide);
+        let ports = narrow.with_names(ports);
         if !ports.is_empty() {
             self.peer_ports.insert(Source { query: query.clone(), within: None, ports });
         }

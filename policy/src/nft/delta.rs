@@ -432,14 +432,14 @@ impl Plan {
         self.rules.extend(rules.map(|rule| Step::AddRule(name.to_owned(), rule)));
     }
 
-    /// Sets, then chains, then what names them; elements leave before others come (ranges may
+    /// Chains (empty yet), then sets, then what names them; elements leave before others come (ranges may
     /// overlap); what is no longer named goes last.
     fn steps(self, mut steps: Vec<Step>, new_table: bool) -> Vec<Step> {
         if new_table {
             steps.push(Step::AddTable);
         }
-        steps.extend(self.new_sets.into_iter().map(|(name, spec)| Step::AddSet(name, spec)));
         steps.extend(self.new_chains);
+        steps.extend(self.new_sets.into_iter().map(|(name, spec)| Step::AddSet(name, spec)));
         let removed = self.removed_elements.into_iter();
         steps.extend(removed.map(|(set, (spec, elements))| Step::DeleteElements {
             set,

@@ -1,11 +1,10 @@
 //! The table as an nft script: for humans, goldens and `nft -c -f`. Never how we program.
 
-use std::fmt::Write as _;
-
 use super::ir::{
-    BaseHook, Chain, CtState, Element, Field, Hook, IpFamily, Match, Rule, Set, Side, TABLE, Table,
-    Type, Value, Verdict,
+    BaseHook, Chain, CtState, Element, Field, Hook, IpFamily, Match, Rule, Set, SetSpec, Side,
+    TABLE, Table, Type, Value, Verdict,
 };
+use super::transaction::{Step, Transaction};
 
 /// A script that makes exactly this table.
 #[must_use]
@@ -36,14 +35,64 @@ fn line(out: &mut String, depth: usize, text: &str) {
     out.push('\n');
 }
 
+/// The commands that do the same as a transaction, for `nft -f`.
+#[must_use]
+pub fn commands(transaction: &Transaction) -> String {
+    transaction.steps.iter().map(|step| command(step) + "\n").collect()
+}
+
+fn command(step: &Step) -> String {
+    let in_table =
+        |verb: &str, kind: &str, rest: &str| format!("{verb} {kind} inet {TABLE} {rest}");
+    let elements_of = |elements: &[(Element, Option<Verdict>)]| {
+        let elements: Vec<String> = elements.iter().map(|(k, v)| element_text(k, v)).collect();
+        format!("{{ {} }}", elements.join(", "))
+    };
+    match step {
+        Step::AddTable => format!("add table inet {TABLE}"),
+        // nft has no "delete if there" before 1.0.7; adding first comes to the same.
+        Step::DeleteTable => format!("add table inet {TABLE}\ndelete table inet {TABLE}"),
+        Step::AddSet(name, spec) => {
+            let declaration = declaration(spec).join("; ");
+            in_table("add", set_keyword(spec), &format!("{name} {{ {declaration}; }}"))
+        }
+        Step::DeleteSet(name) => in_table("delete", "set", name),
+        Step::AddElements { set, elements, .. } => {
+            in_table("add", "element", &format!("{set} {}", elements_of(elements)))
+        }
+        Step::DeleteElements { set, elements, .. } => {
+            in_table("delete", "element", &format!("{set} {}", elements_of(elements)))
+        }
+        Step::AddChain(name, None) => in_table("add", "chain", name),
+        Step::AddChain(name, Some(hook)) => {
+            in_table("add", "chain", &format!("{name} {{ {} }}", hook_text(*hook)))
+        }
+        Step::FlushChain(name) => in_table("flush", "chain", name),
+        Step::AddRule(name, rule) => {
+            in_table("add", "rule", &format!("{name} {}", rule_text(rule)))
+        }
+        Step::DeleteChain(name) => in_table("delete", "chain", name),
+    }
+}
+
+fn set_keyword(spec: &SetSpec) -> &'static str {
+    if spec.verdict_map { "map" } else { "set" }
+}
+
+fn declaration(spec: &SetSpec) -> Vec<String> {
+    let fields: Vec<&str> = spec.key.iter().map(|field| type_name(*field)).collect();
+    let target = if spec.verdict_map { " : verdict" } else { "" };
+    let mut lines = vec![format!("type {}{target}", fields.join(" . "))];
+    if spec.interval {
+        lines.push("flags interval".to_owned());
+    }
+    lines
+}
+
 fn write_set(out: &mut String, name: &str, set: &Set) {
-    let keyword = if set.spec.verdict_map { "map" } else { "set" };
-    line(out, 1, &format!("{keyword} {name} {{"));
-    let fields: Vec<&str> = set.spec.key.iter().map(|field| type_name(*field)).collect();
-    let target = if set.spec.verdict_map { " : verdict" } else { "" };
-    line(out, 2, &format!("type {}{target}", fields.join(" . ")));
-    if set.spec.interval {
-        line(out, 2, "flags interval");
+    line(out, 1, &format!("{} {name} {{", set_keyword(&set.spec)));
+    for text in declaration(&set.spec) {
+        line(out, 2, &text);
     }
     if !set.elements.is_empty() {
         line(out, 2, "elements = {");
@@ -57,15 +106,14 @@ fn write_set(out: &mut String, name: &str, set: &Set) {
 
 /// The elements of a set, one on a line.
 pub(crate) fn elements(set: &Set) -> String {
-    let mut out = String::new();
-    for (key, target) in &set.elements {
-        out.push_str(&element(key));
-        if let Some(target) = target {
-            let _infallible = write!(out, " : {}", verdict(target));
-        }
-        out.push('\n');
+    set.elements.iter().map(|(key, verdict)| element_text(key, verdict) + "\n").collect()
+}
+
+fn element_text(key: &Element, target: &Option<Verdict>) -> String {
+    match target {
+        None => element(key),
+        Some(target) => format!("{} : {}", element(key), verdict(target)),
     }
-    out
 }
 
 fn element(element: &Element) -> String {
@@ -88,14 +136,17 @@ fn value(value: &Value) -> String {
 
 fn write_chain(out: &mut String, name: &str, chain: &Chain) {
     line(out, 1, &format!("chain {name} {{"));
-    if let Some(BaseHook { hook, priority }) = chain.hook {
-        let hook = hook_name(hook);
-        line(out, 2, &format!("type filter hook {hook} priority {priority}; policy accept;"));
+    if let Some(hook) = chain.hook {
+        line(out, 2, &hook_text(hook));
     }
     for rule in &chain.rules {
         line(out, 2, &rule_text(rule));
     }
     line(out, 1, "}");
+}
+
+fn hook_text(BaseHook { hook, priority }: BaseHook) -> String {
+    format!("type filter hook {} priority {priority}; policy accept;", hook_name(hook))
 }
 
 /// One rule as nft prints it.

@@ -5,6 +5,9 @@ use std::fmt;
 
 use crate::input::Protocol;
 
+/// Ranges of more numbers than this are taken whole.
+const MAX_NARROW: u16 = 16;
+
 /// Ports of all protocols.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct PortSet {
@@ -39,9 +42,18 @@ impl PortSet {
         Self { names: self.names.clone(), ..Self::default() }
     }
 
-    /// Only the numeric ones.
-    pub(crate) fn numbers(&self) -> Self {
-        Self { ranges: self.ranges.clone(), ..Self::default() }
+    /// The numeric ones, in two: ranges to be taken number by number, at most `limit` of these in
+    /// all, and ranges to be taken whole.
+    pub(crate) fn split(&self, limit: usize) -> (Self, Self) {
+        let (mut narrow, mut wide) = (Self::default(), Self::default());
+        for (protocol, first, last) in self.ranges() {
+            let part = if last - first < MAX_NARROW { &mut narrow } else { &mut wide };
+            part.ranges.entry(protocol).or_default().push((first, last));
+        }
+        if narrow.count() > limit {
+            (narrow, wide) = (Self::default(), Self { ranges: self.ranges.clone(), ..wide });
+        }
+        (narrow, wide)
     }
 
     /// Each number by itself.
@@ -54,9 +66,14 @@ impl PortSet {
         ranges.flat_map(|(protocol, list)| list.iter().map(|(a, b)| (*protocol, *a, *b)))
     }
 
-    /// Numbers, in total.
-    pub(crate) fn count(&self) -> usize {
+    fn count(&self) -> usize {
         self.ranges().map(|(_, first, last)| usize::from(last - first) + 1).sum()
+    }
+
+    /// Both, where one has numbers and the other names.
+    pub(crate) fn with_names(mut self, names: &Self) -> Self {
+        self.names.extend(names.names.iter().cloned());
+        self
     }
 
     pub(crate) fn add_name(&mut self, protocol: Protocol, name: &str) {
