@@ -96,6 +96,31 @@ impl Rib {
         }
     }
 
+    /// The peer begins to send all routes of a family again (BoRR, RFC 7313 §4): those that do not
+    /// come again are gone.
+    pub fn begin_refresh(&mut self, peer: PeerIndex, family: Family) {
+        if let Some(entry) = self.peers.get_mut(peer.index()).and_then(Option::as_mut) {
+            *entry.unconfirmed_mut(family) = Some(entry.held(family).clone());
+        }
+    }
+
+    /// The peer has sent all routes of a family again (EoRR): what it did not send is withdrawn.
+    pub fn end_refresh(&mut self, peer: PeerIndex, family: Family) {
+        let entry = self.peers.get_mut(peer.index()).and_then(Option::as_mut);
+        let Some(gone) = entry.and_then(|entry| entry.unconfirmed_mut(family).take()) else {
+            return;
+        };
+        for slot in gone.iter() {
+            let prefix = match family {
+                Family::Ipv4 => self.v4.net(slot).map(|net| net.key.prefix()),
+                Family::Ipv6 => self.v6.net(slot).map(|net| net.key.prefix()),
+            };
+            if let Some(prefix) = prefix {
+                self.withdraw(peer, prefix);
+            }
+        }
+    }
+
     fn withdraw_all(&mut self, peer: PeerIndex, nlri: &Nlri<'_>) {
         for (_, prefix) in nlri.iter() {
             self.withdraw(peer, prefix);
@@ -136,14 +161,21 @@ impl Rib {
                     peer.undeny(&prefix);
                 }
             }
-            Some(Announced::Replaced(old)) => {
+            Some(Announced::Replaced(slot, old)) => {
                 if let Some(peer) = peer {
+                    peer.confirm(Family::of(&prefix), slot);
                     peer.ineligible += usize::from(path.ineligible.is_some());
                     peer.ineligible -= usize::from(old.ineligible.is_some());
                 }
                 self.store.release(old.attributes);
             }
-            Some(Announced::Unchanged) | None => self.store.release(path.attributes),
+            Some(Announced::Unchanged(slot)) => {
+                if let Some(peer) = peer {
+                    peer.confirm(Family::of(&prefix), slot);
+                }
+                self.store.release(path.attributes);
+            }
+            None => self.store.release(path.attributes),
         }
     }
 
@@ -158,6 +190,7 @@ impl Rib {
             Some((slot, path)) => {
                 if let Some(entry) = entry {
                     entry.held_mut(Family::of(&prefix)).remove(slot);
+                    entry.confirm(Family::of(&prefix), slot);
                     entry.ineligible -= usize::from(path.ineligible.is_some());
                 }
                 self.store.release(path.attributes);

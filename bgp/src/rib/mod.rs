@@ -149,6 +149,18 @@ impl Rib {
         self.own_addresses = addresses;
     }
 
+    /// Adds to our own addresses.
+    pub fn add_own_address(&mut self, address: IpAddr) {
+        if let Err(at) = self.own_addresses.binary_search(&address) {
+            self.own_addresses.insert(at, address);
+        }
+    }
+
+    /// Changes who we are. Only while no session is up: what was learnt and sent depends on it.
+    pub fn set_identity(&mut self, identity: Identity) {
+        self.identity = identity;
+    }
+
     /// Replaces the set of own prefixes.
     pub fn originate(&mut self, prefixes: &[IpNet]) {
         let mut wanted: Vec<IpNet> = prefixes.iter().map(IpNet::trunc).collect();

@@ -14,6 +14,12 @@ impl PeerIndex {
     pub(crate) const fn index(self) -> usize {
         self.0 as usize
     }
+
+    /// As an index into what somebody else keeps by peer; small and dense.
+    #[must_use]
+    pub const fn position(self) -> usize {
+        self.index()
+    }
 }
 
 /// A path: who says so, with which attributes.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 
 use super::resync::Stream;
-use super::slots::SlotSet;
+use super::slots::{Slot, SlotSet};
 use crate::config::Policy;
 use crate::types::{Families, Family, RouterId};
 
@@ -58,6 +58,8 @@ pub(crate) struct Peer {
     pub(crate) announced: bool,
     v4: SlotSet,
     v6: SlotSet,
+    /// During a refresh by the peer (RFC 7313): what it has not sent again yet.
+    unconfirmed: [Option<SlotSet>; 2],
     /// Held, but not eligible.
     pub(crate) ineligible: usize,
     /// Prefixes that the import policy denied: counted, their paths not kept. (Never walked, so the
@@ -75,6 +77,7 @@ impl Peer {
             announced: false,
             v4: SlotSet::default(),
             v6: SlotSet::default(),
+            unconfirmed: [None, None],
             ineligible: 0,
             denied: HashSet::new(),
         }
@@ -92,6 +95,21 @@ impl Peer {
         match family {
             Family::Ipv4 => &mut self.v4,
             Family::Ipv6 => &mut self.v6,
+        }
+    }
+
+    pub(crate) const fn unconfirmed_mut(&mut self, family: Family) -> &mut Option<SlotSet> {
+        let [v4, v6] = &mut self.unconfirmed;
+        match family {
+            Family::Ipv4 => v4,
+            Family::Ipv6 => v6,
+        }
+    }
+
+    /// The peer has spoken about the prefix at `slot`.
+    pub(crate) fn confirm(&mut self, family: Family, slot: Slot) {
+        if let Some(unconfirmed) = self.unconfirmed_mut(family) {
+            unconfirmed.remove(slot);
         }
     }
 

@@ -70,9 +70,9 @@ pub(crate) enum Announced {
     /// The peer had no path here.
     New(Slot),
     /// The peer had this path here before.
-    Replaced(Path),
+    Replaced(Slot, Path),
     /// The same again.
-    Unchanged,
+    Unchanged(Slot),
 }
 
 impl<K: Key> Table<K> {
@@ -116,12 +116,14 @@ impl<K: Key> Table<K> {
     /// Sets the path of `path.peer`.
     pub(crate) fn announce(&mut self, key: K, path: Path) -> Announced {
         let slot = self.slot_of(key);
-        let Some(net) = self.nets.get_mut(slot.index()) else { return Announced::Unchanged };
+        let Some(net) = self.nets.get_mut(slot.index()) else {
+            return Announced::Unchanged(slot);
+        };
         let announced = match net.paths.of_mut(path.peer) {
             Some(old) if old.attributes == path.attributes && old.ineligible == path.ineligible => {
-                return Announced::Unchanged;
+                return Announced::Unchanged(slot);
             }
-            Some(old) => Announced::Replaced(std::mem::replace(old, path)),
+            Some(old) => Announced::Replaced(slot, std::mem::replace(old, path)),
             None => {
                 net.paths.add(path);
                 self.paths += 1;
@@ -287,7 +289,7 @@ mod tests {
         let key = |text: &str| V4::new(&text.parse().unwrap()).unwrap();
         let mut table = Table::new();
         assert_eq!(table.announce(key("10.0.0.0/8"), path), Announced::New(Slot(0)));
-        assert_eq!(table.announce(key("10.0.0.0/8"), path), Announced::Unchanged);
+        assert_eq!(table.announce(key("10.0.0.0/8"), path), Announced::Unchanged(Slot(0)));
         table.linger(Slot(0));
         assert_eq!(table.lingering(), None, "it has a path");
         assert_eq!(table.withdraw(key("10.0.0.0/8"), PeerIndex(1)), Some((Slot(0), path)));

@@ -1,42 +1,98 @@
 //! Sessions and RIB together: the only thing a driver talks to.
 //!
-//! Bytes and time go in, [`Output`]s come out; nothing here blocks or does I/O.
+//! Bytes and time go in, [`Output`]s come out; nothing here blocks or does I/O. A driver's turn:
+//!
+//! ```text
+//! accept, connected, receive, closed, handle_timeout ...   what happened
+//! flush                                                    what follows from it
+//! poll_output until None                                   what is to be done
+//! transmit until it gives nothing, per writable connection
+//! ```
 
+mod configure;
+mod neighbour;
 mod output;
+mod receive;
+mod views;
 
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ipnet::IpNet;
 
+use self::neighbour::Neighbour;
 use crate::config::Config;
-use crate::view::{PeerView, RouteView, Summary};
+use crate::rib::{Identity, Rib};
+use crate::session;
+use crate::wire::error::Notification;
+use crate::wire::notification::{cease, error_code};
 
-pub use output::{
-    ConnectionId, Disposition, DownReason, FibOrigin, OpenRefusal, Output, Refusal, SpeakerEvent,
-};
+pub use crate::session::ConnectionId;
+pub use output::{Disposition, DownReason, FibOrigin, OpenRefusal, Output, Refusal, SpeakerEvent};
+
+/// How long a peer that held too many prefixes is neither dialled nor accepted.
+pub const PREFIX_LIMIT_PAUSE: Duration = Duration::from_secs(300);
+/// How long a peer that let withdrawals pile up is neither dialled nor accepted.
+pub const OUT_OF_RESOURCES_PAUSE: Duration = Duration::from_secs(60);
 
 /// A BGP speaker.
 #[derive(Debug)]
 pub struct Speaker {
     config: Config,
+    rib: Rib,
+    /// By the number in the upper half of their connection ids. Peers that were removed stay until
+    /// their last words are sent.
+    neighbours: BTreeMap<u32, Neighbour>,
+    by_address: BTreeMap<IpAddr, u32>,
+    /// By index in the RIB.
+    by_index: Vec<u32>,
+    next_number: u32,
+    outputs: VecDeque<Output>,
+    /// Nobody needs to be called before.
+    deadline: Option<Instant>,
+    start: Instant,
 }
 
 impl Speaker {
     /// A speaker with this configuration; it starts to connect at once.
     #[must_use]
-    pub fn new(_now: Instant, config: Config) -> Self {
-        Self { config }
+    pub fn new(now: Instant, config: Config) -> Self {
+        let nobody = Config { peers: Vec::new(), ..config.clone() };
+        let mut speaker = Self {
+            rib: Rib::new(identity(&nobody)),
+            config: nobody,
+            neighbours: BTreeMap::new(),
+            by_address: BTreeMap::new(),
+            by_index: Vec::new(),
+            next_number: 0,
+            outputs: VecDeque::new(),
+            deadline: None,
+            start: now,
+        };
+        speaker.configure(now, config);
+        speaker
     }
 
-    /// Replaces the whole configuration. A peer whose settings did not change keeps its session.
-    pub fn configure(&mut self, _now: Instant, config: Config) {
-        self.config = config;
+    /// Makes no [`Output::FibChange`], and keeps no state for it: a route reflector that does not
+    /// forward.
+    #[must_use]
+    pub fn without_fib(mut self) -> Self {
+        self.rib.disable_fib();
+        self
+    }
+
+    /// Bounds the octets of encoded UPDATEs that are kept for slow readers, per update group.
+    pub fn limit_log(&mut self, bytes: usize) {
+        self.rib.limit_log(bytes);
     }
 
     /// Replaces the whole set of own prefixes.
-    pub fn originate(&mut self, _now: Instant, _prefixes: &[IpNet]) {}
+    pub fn originate(&mut self, now: Instant, prefixes: &[IpNet]) {
+        self.set_clock(now);
+        self.rib.originate(prefixes);
+    }
 
     /// Somebody connected to us.
     ///
@@ -44,80 +100,126 @@ impl Speaker {
     /// The connection is not wanted; close it.
     pub fn accept(
         &mut self,
-        _now: Instant,
-        _remote: SocketAddr,
-        _local: SocketAddr,
+        now: Instant,
+        remote: SocketAddr,
+        local: SocketAddr,
     ) -> Result<ConnectionId, Refusal> {
-        Err(Refusal::UnknownPeer)
+        let number = self.by_address.get(&remote.ip().to_canonical()).copied();
+        let entry = number.and_then(|number| Some((number, self.neighbours.get_mut(&number)?)));
+        let Some((number, neighbour)) = entry else {
+            self.outputs.push_back(Output::Event(SpeakerEvent::UnknownNeighbour { remote }));
+            return Err(Refusal::UnknownPeer);
+        };
+        let accepted = neighbour.session.accept(now, local);
+        self.attend(now, number);
+        accepted.map_err(|refusal| match refusal {
+            session::Refusal::Busy => Refusal::Busy,
+            session::Refusal::HeldDown => Refusal::HeldDown,
+        })
     }
 
     /// [`Output::Connect`] succeeded.
-    pub fn connected(&mut self, _now: Instant, _conn: ConnectionId, _local: SocketAddr) {}
+    pub fn connected(&mut self, now: Instant, conn: ConnectionId, local: SocketAddr) {
+        if let Some(neighbour) = self.neighbours.get_mut(&conn.peer()) {
+            neighbour.session.connected(now, conn, local);
+            self.attend(now, conn.peer());
+        }
+    }
 
     /// [`Output::Connect`] failed.
-    pub fn connect_failed(&mut self, _now: Instant, _conn: ConnectionId, _reason: String) {}
-
-    /// Bytes as read from TCP, in any chunks.
-    pub fn receive(&mut self, _now: Instant, _conn: ConnectionId, _bytes: &[u8]) {}
+    pub fn connect_failed(&mut self, now: Instant, conn: ConnectionId, reason: String) {
+        if let Some(neighbour) = self.neighbours.get_mut(&conn.peer()) {
+            neighbour.session.connect_failed(now, conn, reason);
+            self.attend(now, conn.peer());
+            self.bury(conn.peer());
+        }
+    }
 
     /// The TCP connection is gone.
-    pub fn closed(&mut self, _now: Instant, _conn: ConnectionId, _reason: String) {}
+    pub fn closed(&mut self, now: Instant, conn: ConnectionId, reason: String) {
+        if let Some(neighbour) = self.neighbours.get_mut(&conn.peer()) {
+            neighbour.session.closed(now, conn, reason);
+            self.attend(now, conn.peer());
+            self.bury(conn.peer());
+        }
+    }
 
     /// Appends to `out` up to about `max_bytes` of what is to be sent (at least one chunk if there
     /// is any). What was handed out counts as sent: write all of it before asking again.
     pub fn transmit(
         &mut self,
-        _now: Instant,
-        _conn: ConnectionId,
-        _out: &mut Vec<Bytes>,
-        _max_bytes: usize,
+        now: Instant,
+        conn: ConnectionId,
+        out: &mut Vec<Bytes>,
+        max_bytes: usize,
     ) {
+        let Some(neighbour) = self.neighbours.get_mut(&conn.peer()) else { return };
+        let own = neighbour.session.transmit(now, conn, out);
+        match neighbour.record.up.as_ref().filter(|up| up.conn == conn) {
+            Some(up) if own < max_bytes => {
+                let handed = self.rib.transmit(up.index, out, max_bytes - own);
+                neighbour.record.refreshes_sent += handed.route_refreshes;
+                neighbour.session.streamed(now, conn, handed.bytes, handed.updates);
+            }
+            Some(_) => {}
+            None if own == 0 => self.bury(conn.peer()),
+            None => {}
+        }
+        self.watch(conn.peer());
     }
 
     /// The next thing for the driver to do.
     pub fn poll_output(&mut self) -> Option<Output> {
-        None
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
+        }
+        while let Some(index) = self.rib.poll_ready() {
+            let number = self.by_index.get(index.position()).copied();
+            let up = number.and_then(|number| self.neighbours.get(&number)?.record.up.as_ref());
+            if let Some(up) = up.filter(|up| up.index == index) {
+                return Some(Output::Transmit { conn: up.conn });
+            }
+        }
+        let change = self.rib.poll_fib()?;
+        let origin = if change.own { FibOrigin::Own } else { FibOrigin::Learned };
+        Some(Output::FibChange { prefix: change.prefix, next_hops: change.next_hops, origin })
     }
-
-    /// When to call `handle_timeout` at the latest.
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        None
-    }
-
-    /// Runs the timers that are due.
-    pub fn handle_timeout(&mut self, _now: Instant) {}
 
     /// End of a driver turn: everything that changed is packed into UPDATEs and forwarding changes.
-    pub fn flush(&mut self, _now: Instant) {}
-
-    /// All configured peers, by address.
-    #[must_use]
-    pub fn peers(&self, _now: Instant) -> Vec<PeerView> {
-        Vec::new()
-    }
-
-    /// All prefixes with their paths, sorted.
-    #[must_use]
-    pub fn routes(&self, _now: Instant) -> Vec<RouteView> {
-        Vec::new()
-    }
-
-    /// The numbers.
-    #[must_use]
-    pub fn summary(&self) -> Summary {
-        Summary {
-            asn: self.config.asn,
-            router_id: self.config.router_id.0,
-            peers_established: 0,
-            peers: self.config.peers.len(),
-            prefixes: 0,
-            paths: 0,
-            attribute_sets: 0,
-            update_groups: 0,
+    pub fn flush(&mut self, now: Instant) {
+        self.rib.flush();
+        while let Some(index) = self.rib.hopeless() {
+            let Some(number) = self.by_index.get(index.position()).copied() else { return };
+            let Some(neighbour) = self.neighbours.get_mut(&number) else { return };
+            let notification = Notification::new(error_code::CEASE, cease::OUT_OF_RESOURCES);
+            neighbour.session.reset(now, &notification, Some(OUT_OF_RESOURCES_PAUSE));
+            self.attend(now, number);
+            self.rib.flush();
         }
     }
 
-    /// Clears the counters and hold-downs of a peer and closes its session (Cease 6/4).
-    pub fn reset(&mut self, _now: Instant, _peer: IpAddr) {}
+    /// Clears the hold-down of a peer, closes its session (Cease 6/4) and starts again.
+    pub fn reset(&mut self, now: Instant, peer: IpAddr) {
+        let Some(number) = self.by_address.get(&peer).copied() else { return };
+        let Some(neighbour) = self.neighbours.get_mut(&number) else { return };
+        let notification = Notification::new(error_code::CEASE, cease::ADMIN_RESET);
+        neighbour.session.reset(now, &notification, None);
+        self.attend(now, number);
+    }
+
+    /// Forgets a removed peer whose last words are sent.
+    fn bury(&mut self, number: u32) {
+        if self.neighbours.get(&number).is_some_and(|neighbour| neighbour.record.leaving) {
+            self.neighbours.remove(&number);
+        }
+    }
+
+    fn set_clock(&mut self, now: Instant) {
+        let seconds = now.saturating_duration_since(self.start).as_secs();
+        self.rib.set_clock(u32::try_from(seconds).unwrap_or(u32::MAX));
+    }
+}
+
+fn identity(config: &Config) -> Identity {
+    Identity { asn: config.asn, router_id: config.router_id.0, cluster_id: config.cluster_id }
 }

@@ -1,25 +1,16 @@
 //! What a speaker wants done, and what it has to say.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::Serialize;
 
+use super::ConnectionId;
 use crate::config::Dial;
+use crate::session::{Fault, open_check};
 use crate::types::{Asn, Families, RouterId};
 use crate::wire::error::Notification;
 use crate::wire::update::AttributeFault;
-
-/// One TCP connection, or one attempt at it. Never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct ConnectionId(pub u64);
-
-impl fmt::Display for ConnectionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// Why an inbound connection is not wanted. The driver closes it at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, thiserror::Error)]
@@ -142,6 +133,13 @@ pub enum SpeakerEvent {
     },
 }
 
+impl SpeakerEvent {
+    /// Something went wrong, as opposed to well.
+    pub(super) const fn is_trouble(&self) -> bool {
+        !matches!(self, Self::SessionUp { .. })
+    }
+}
+
 /// RFC 7606 dispositions that keep the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -163,12 +161,12 @@ pub enum OpenRefusal {
         /// In its OPEN.
         got: Asn,
     },
-    /// Anything else that its OPEN got a NOTIFICATION for.
-    Unacceptable {
-        /// Error code sent.
-        code: u8,
-        /// Error subcode sent.
-        subcode: u8,
+    /// An internal peer has our own BGP Identifier (2/3).
+    OurRouterId(RouterId),
+    /// No address family in common (2/7).
+    NoCommonFamily {
+        /// What we offered.
+        offered: Families,
     },
 }
 
@@ -188,6 +186,42 @@ pub enum DownReason {
     NotificationSent(Notification),
     /// The peer sent one.
     NotificationReceived(Notification),
-    /// The peer was removed from the configuration, or its settings changed.
-    Reconfigured,
+    /// The other one of two connections was kept (RFC 4271 §6.8).
+    Collision,
+    /// The peer sent a message out of turn.
+    Unexpected,
+}
+
+impl From<&open_check::OpenRefusal> for OpenRefusal {
+    fn from(refusal: &open_check::OpenRefusal) -> Self {
+        match *refusal {
+            open_check::OpenRefusal::BadPeerAs { expected, got } => {
+                Self::BadPeerAs { expected, got }
+            }
+            open_check::OpenRefusal::OurRouterId(id) => Self::OurRouterId(id),
+            open_check::OpenRefusal::NoCommonFamily { offered } => Self::NoCommonFamily { offered },
+        }
+    }
+}
+
+impl From<&Fault> for DownReason {
+    fn from(fault: &Fault) -> Self {
+        match fault {
+            Fault::ConnectFailed(reason) => Self::ConnectFailed(reason.clone()),
+            Fault::ConnectionLost(reason) => Self::ConnectionLost(reason.clone()),
+            Fault::HoldTimerExpired(_) => Self::HoldTimerExpired,
+            Fault::SendHoldTimerExpired => Self::SendHoldTimerExpired,
+            Fault::NotificationReceived(notification) => {
+                Self::NotificationReceived(notification.clone())
+            }
+            Fault::OpenRefused(refusal) => Self::NotificationSent(refusal.notification()),
+            Fault::Malformed(error) => Self::NotificationSent(error.notification.clone()),
+            Fault::Collision => Self::Collision,
+            Fault::Stopped(notification) => Self::NotificationSent(notification.clone()),
+            Fault::Unexpected { .. } => match fault.notification() {
+                Some(notification) => Self::NotificationSent(notification),
+                None => Self::Unexpected,
+            },
+        }
+    }
 }

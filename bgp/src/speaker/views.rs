@@ -1,0 +1,125 @@
+//! The speaker as an operator sees it.
+
+use std::time::{Duration, Instant};
+
+use super::Speaker;
+use super::neighbour::Neighbour;
+use crate::rib::{PathEntry, PeerCounts, PeerIndex, PrefixEntry};
+use crate::session::State;
+use crate::view::{PathFrom, PathView, PeerError, PeerView, RouteView, SessionState, Summary};
+
+impl Speaker {
+    /// All configured peers, by address.
+    #[must_use]
+    pub fn peers(&self, now: Instant) -> Vec<PeerView> {
+        let numbers = self.by_address.values();
+        numbers.filter_map(|number| Some(self.peer(now, self.neighbours.get(number)?))).collect()
+    }
+
+    /// All prefixes with their paths, sorted.
+    #[must_use]
+    pub fn routes(&self, now: Instant) -> Vec<RouteView> {
+        self.rib.prefixes().into_iter().map(|entry| self.route(now, entry)).collect()
+    }
+
+    /// The numbers.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        let numbers = self.by_address.values();
+        let neighbours = numbers.filter_map(|number| self.neighbours.get(number));
+        Summary {
+            asn: self.config.asn,
+            router_id: self.config.router_id.0,
+            peers_established: neighbours.filter(|n| n.record.up.is_some()).count(),
+            peers: self.by_address.len(),
+            prefixes: self.rib.reachable(),
+            paths: self.rib.paths(),
+            attribute_sets: self.rib.attribute_sets(),
+            update_groups: self.rib.update_groups(),
+        }
+    }
+
+    fn peer(&self, now: Instant, neighbour: &Neighbour) -> PeerView {
+        let Neighbour { session, record } = neighbour;
+        let config = &record.config;
+        let stats = session.stats();
+        let negotiated = session.negotiated();
+        let counts =
+            record.up.as_ref().map_or(PeerCounts::default(), |up| self.rib.counts(up.index));
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let mut messages_sent = stats.sent;
+        messages_sent.route_refresh += record.refreshes_sent;
+        PeerView {
+            name: config.name.clone(),
+            kind: config.kind,
+            address: config.address,
+            port: config.port,
+            remote_asn: config.asn,
+            local_asn: self.config.asn,
+            state: session_state(session.state()),
+            since: now.saturating_duration_since(stats.since),
+            router_id: negotiated.map(|n| n.peer_router_id),
+            local_address: session.local_address().map(|local| local.ip().to_canonical()),
+            families: negotiated.map_or(Vec::new(), |n| n.families.iter().collect()),
+            received: number(counts.received),
+            accepted: number(counts.accepted),
+            sent: number(counts.sent),
+            no_next_hop: number(counts.no_next_hop),
+            too_big: number(counts.too_big),
+            hold_time: negotiated.map_or(Duration::ZERO, |n| n.hold_time),
+            keepalive: negotiated.map_or(Duration::ZERO, |n| n.keepalive),
+            capabilities: negotiated.map_or(Vec::new(), |n| n.capabilities.clone()),
+            established_count: stats.established_count,
+            messages_received: stats.received,
+            messages_sent,
+            malformed: record.malformed,
+            last_error: record.last_error.as_ref().map(|(at, event)| PeerError {
+                event: event.clone(),
+                ago: now.saturating_duration_since(*at),
+            }),
+            import: config.import.clone(),
+            export: config.export.clone(),
+        }
+    }
+
+    fn route(&self, now: Instant, entry: PrefixEntry) -> RouteView {
+        let path = |path: PathEntry| {
+            let learnt = self.start + Duration::from_secs(path.since.into());
+            PathView {
+                from: self.origin(path.peer),
+                attributes: path.attributes,
+                local_pref: path.local_pref,
+                verdict: path.verdict,
+                age: now.saturating_duration_since(learnt),
+            }
+        };
+        RouteView {
+            prefix: entry.prefix,
+            paths: entry.paths.into_iter().map(path).collect(),
+            next_hops: entry.next_hops,
+        }
+    }
+
+    fn origin(&self, index: Option<PeerIndex>) -> PathFrom {
+        let number = index.and_then(|index| self.by_index.get(index.position()));
+        match number.and_then(|number| self.neighbours.get(number)) {
+            None => PathFrom::Local,
+            Some(Neighbour { record, .. }) => PathFrom::Peer {
+                address: record.config.address,
+                name: record.config.name.clone(),
+                kind: record.config.kind,
+            },
+        }
+    }
+}
+
+const fn session_state(state: State) -> SessionState {
+    match state {
+        State::Idle => SessionState::Idle,
+        State::Connect => SessionState::Connect,
+        State::Active => SessionState::Active,
+        State::OpenSent => SessionState::OpenSent,
+        State::OpenConfirm => SessionState::OpenConfirm,
+        State::Established => SessionState::Established,
+    }
+}
