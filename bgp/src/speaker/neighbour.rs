@@ -36,6 +36,8 @@ pub(super) struct Record {
     /// BoRR and EoRR sent.
     pub(super) refreshes_sent: u64,
     pub(super) last_error: Option<(Instant, SpeakerEvent)>,
+    /// `last_error` tells why the session is down; what follows from it is no news.
+    explained: bool,
     /// Faults of this session that were told.
     told: Vec<(AttributeFault, Disposition)>,
     /// It holds more prefixes than it may; its session is to be closed.
@@ -69,6 +71,7 @@ impl Neighbour {
             malformed: MalformedCounts::default(),
             refreshes_sent: 0,
             last_error: None,
+            explained: false,
             told: Vec::new(),
             exceeded: None,
         };
@@ -196,8 +199,19 @@ impl Record {
     }
 
     pub(super) fn tell(&mut self, stage: &mut Stage<'_>, event: SpeakerEvent) {
-        if event.is_trouble() {
+        // "Connection refused" must not hide "wrong AS", of which it is the consequence.
+        let explained = self.explained && matches!(event, SpeakerEvent::SessionDown { .. });
+        if event.is_trouble() && !explained {
             self.last_error = Some((stage.now, event.clone()));
+        }
+        match &event {
+            SpeakerEvent::SessionUp { .. } => self.explained = false,
+            SpeakerEvent::OpenRefused { .. }
+            | SpeakerEvent::MalformedMessage { .. }
+            | SpeakerEvent::PrefixLimit { .. } => self.explained = true,
+            SpeakerEvent::SessionDown { .. }
+            | SpeakerEvent::MalformedAttribute { .. }
+            | SpeakerEvent::UnknownNeighbour { .. } => {}
         }
         stage.outputs.push_back(Output::Event(event));
     }

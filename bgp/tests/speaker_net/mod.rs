@@ -1,0 +1,248 @@
+//! Speakers wired back to back: real bytes over pipes in memory, time that only we move.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use bgp::config::{Config, PeerConfig, PeerKind, Policy};
+use bgp::speaker::{ConnectionId, FibOrigin, Output, Speaker, SpeakerEvent};
+use bgp::types::{Asn, Families, RouterId};
+use bytes::Bytes;
+use ipnet::IpNet;
+
+pub(crate) fn address(node: usize) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 0, 0, u8::try_from(node + 1).unwrap()))
+}
+
+pub(crate) fn config(node: usize, asn: u32) -> Config {
+    let IpAddr::V4(id) = address(node) else { panic!("IPv4") };
+    Config {
+        asn: Asn(asn),
+        router_id: RouterId(id),
+        cluster_id: id,
+        hostname: format!("n{node}"),
+        peers: Vec::new(),
+    }
+}
+
+/// Node `node` as a peer of `of`.
+pub(crate) fn peer(of: usize, node: usize, asn: u32) -> PeerConfig {
+    let IpAddr::V4(next_hop) = address(of) else { panic!("IPv4") };
+    PeerConfig {
+        name: format!("n{node}"),
+        kind: PeerKind::Mesh,
+        address: address(node),
+        port: 179,
+        local_address: None,
+        asn: Asn(asn),
+        hold_time: Duration::from_secs(90),
+        connect_retry: Duration::from_secs(5),
+        // One side dials; collisions have tests of their own.
+        passive: of > node,
+        ebgp_multihop: None,
+        route_reflector_client: false,
+        families: Families::ALL,
+        next_hop_v4: None,
+        next_hop_v6: Some(next_hop.to_ipv6_mapped()),
+        import: Policy::All,
+        export: Policy::All,
+        default_originate: false,
+        max_prefixes: None,
+    }
+}
+
+pub(crate) fn next_hop_v6(node: usize) -> Ipv6Addr {
+    let IpAddr::V4(id) = address(node) else { panic!("IPv4") };
+    id.to_ipv6_mapped()
+}
+
+pub(crate) fn net(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+pub(crate) struct Node {
+    pub(crate) speaker: Speaker,
+    pub(crate) fib: BTreeMap<IpNet, (Vec<IpAddr>, FibOrigin)>,
+    pub(crate) fib_changes: usize,
+    pub(crate) events: Vec<SpeakerEvent>,
+    writable: BTreeSet<ConnectionId>,
+    closing: BTreeSet<ConnectionId>,
+}
+
+pub(crate) struct Net {
+    pub(crate) now: Instant,
+    pub(crate) nodes: Vec<Node>,
+    /// Both directions of every connection.
+    wires: BTreeMap<(usize, ConnectionId), (usize, ConnectionId)>,
+    /// Connections whose far end does not read.
+    pub(crate) stuck: BTreeSet<(usize, ConnectionId)>,
+    /// Nodes that cannot be connected to.
+    pub(crate) unreachable: BTreeSet<usize>,
+    /// Octets that a call of `receive` gets at most.
+    pub(crate) chunk: usize,
+    pub(crate) octets: usize,
+}
+
+impl Net {
+    pub(crate) fn new(configs: Vec<Config>) -> Self {
+        let now = Instant::now();
+        let node = |config| Node {
+            speaker: Speaker::new(now, config),
+            fib: BTreeMap::new(),
+            fib_changes: 0,
+            events: Vec::new(),
+            writable: BTreeSet::new(),
+            closing: BTreeSet::new(),
+        };
+        Self {
+            now,
+            nodes: configs.into_iter().map(node).collect(),
+            wires: BTreeMap::new(),
+            stuck: BTreeSet::new(),
+            unreachable: BTreeSet::new(),
+            chunk: 50,
+            octets: 0,
+        }
+    }
+
+    /// Runs until nothing happens without time passing.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..10_000 {
+            let mut moved = false;
+            for node in 0..self.nodes.len() {
+                moved |= self.turn(node);
+            }
+            if !moved {
+                return;
+            }
+        }
+        panic!("the network never comes to rest");
+    }
+
+    /// Lets time pass, timer by timer.
+    pub(crate) fn run(&mut self, period: Duration) {
+        let end = self.now + period;
+        loop {
+            self.settle();
+            let next = self.nodes.iter().filter_map(|node| node.speaker.poll_timeout()).min();
+            match next.filter(|at| *at <= end) {
+                None => break,
+                Some(at) => self.now = self.now.max(at),
+            }
+            for node in &mut self.nodes {
+                node.speaker.handle_timeout(self.now);
+            }
+        }
+        self.now = end;
+    }
+
+    fn turn(&mut self, index: usize) -> bool {
+        let mut moved = false;
+        self.nodes[index].speaker.flush(self.now);
+        while let Some(output) = self.nodes[index].speaker.poll_output() {
+            moved = true;
+            self.take(index, output);
+        }
+        let writable: Vec<ConnectionId> = self.nodes[index].writable.iter().copied().collect();
+        for conn in writable {
+            if !self.stuck.contains(&(index, conn)) {
+                moved |= self.write(index, conn);
+            }
+        }
+        moved
+    }
+
+    fn take(&mut self, index: usize, output: Output) {
+        let node = &mut self.nodes[index];
+        match output {
+            Output::Connect { conn, peer, dial } => {
+                assert_eq!(dial.remote.ip(), peer);
+                self.dial(index, conn, dial.remote);
+            }
+            Output::Transmit { conn } => {
+                node.writable.insert(conn);
+            }
+            Output::Close { conn } => {
+                node.closing.insert(conn);
+                node.writable.insert(conn);
+                self.stuck.remove(&(index, conn));
+            }
+            Output::FibChange { prefix, next_hops, origin } => {
+                node.fib_changes += 1;
+                if next_hops.is_empty() && origin == FibOrigin::Learned {
+                    assert!(node.fib.remove(&prefix).is_some(), "removed what was not there");
+                } else {
+                    node.fib.insert(prefix, (next_hops, origin));
+                }
+            }
+            Output::Event(event) => node.events.push(event),
+        }
+    }
+
+    fn dial(&mut self, index: usize, conn: ConnectionId, remote: SocketAddr) {
+        let now = self.now;
+        let other = (0..self.nodes.len()).find(|node| address(*node) == remote.ip());
+        let other = other.filter(|node| !self.unreachable.contains(node));
+        let local = SocketAddr::new(address(index), 40_000);
+        let accepted = other.map(|other| self.nodes[other].speaker.accept(now, local, remote));
+        match (other, accepted) {
+            (Some(other), Some(Ok(theirs))) => {
+                self.wires.insert((index, conn), (other, theirs));
+                self.wires.insert((other, theirs), (index, conn));
+                self.nodes[index].speaker.connected(now, conn, local);
+            }
+            _ => {
+                let reason = "connection refused".to_owned();
+                self.nodes[index].speaker.connect_failed(now, conn, reason);
+            }
+        }
+    }
+
+    /// Hands over what a connection has; true if that was anything.
+    fn write(&mut self, index: usize, conn: ConnectionId) -> bool {
+        let mut out: Vec<Bytes> = Vec::new();
+        self.nodes[index].speaker.transmit(self.now, conn, &mut out, 100);
+        if out.is_empty() {
+            self.nodes[index].writable.remove(&conn);
+            if self.nodes[index].closing.remove(&conn) {
+                self.cut(index, conn, false);
+                return true;
+            }
+            return false;
+        }
+        if let Some((other, theirs)) = self.wires.get(&(index, conn)).copied() {
+            let bytes: Vec<u8> = out.concat();
+            self.octets += bytes.len();
+            for chunk in bytes.chunks(self.chunk) {
+                self.nodes[other].speaker.receive(self.now, theirs, chunk);
+            }
+        }
+        true
+    }
+
+    /// The TCP connection breaks; the node at `index` hears of it as well if `both`.
+    pub(crate) fn cut(&mut self, index: usize, conn: ConnectionId, both: bool) {
+        if let Some((other, theirs)) = self.wires.remove(&(index, conn)) {
+            self.wires.remove(&(other, theirs));
+            self.nodes[other].speaker.closed(self.now, theirs, "reset by peer".to_owned());
+        }
+        if both {
+            self.nodes[index].speaker.closed(self.now, conn, "reset by peer".to_owned());
+        }
+    }
+
+    /// The connections of two nodes, as seen by the first.
+    pub(crate) fn between(&self, a: usize, b: usize) -> Vec<ConnectionId> {
+        let wires = self.wires.iter().filter(|((from, _), (to, _))| (*from, *to) == (a, b));
+        wires.map(|((_, conn), _)| *conn).collect()
+    }
+
+    /// Next hops at `node` for `prefix`.
+    pub(crate) fn next_hops(&self, node: usize, prefix: &str) -> Vec<IpAddr> {
+        self.nodes[node].fib.get(&net(prefix)).map_or(Vec::new(), |(hops, _)| hops.clone())
+    }
+
+    pub(crate) fn established(&self, node: usize) -> usize {
+        self.nodes[node].speaker.summary().peers_established
+    }
+}
