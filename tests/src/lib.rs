@@ -3,3 +3,4 @@
 pub mod nft;
 pub mod nft_node;
 pub mod nft_pods;
+pub mod nft_table;

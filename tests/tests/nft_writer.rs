@@ -12,10 +12,8 @@ use std::time::{Duration, Instant};
 use agent::kernel::nft::{Drift, Monitor, NftWriter};
 use policy::nft::ir::{Chain, Element, Set, SetSpec, Table, Type, Value, Verdict};
 use policy::nft::transaction::{Step, Transaction};
-use tests::nft::{
-    EVERY_CONSTRUCT, create, enter_namespace, every_construct, listing, nft, nft_script, replace,
-    rule, v4,
-};
+use tests::nft::{create, enter_namespace, listing, nft, nft_script, replace};
+use tests::nft_table::{EVERY_CONSTRUCT, every_construct, rule, v4};
 
 const SOON: Duration = Duration::from_secs(5);
 /// errno values that tests name.

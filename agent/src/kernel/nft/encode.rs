@@ -283,3 +283,6 @@ fn check(name: &str) -> Result<&str, EncodeError> {
     }
     Ok(name)
 }
+
+#[cfg(test)]
+mod tests;
