@@ -1,0 +1,96 @@
+//! What must hold against every foreign router.
+
+use std::time::Duration;
+
+use super::{HOLD_TIME, Implementation, PATIENCE, Pair, Transport};
+use crate::wait::{eventually, throughout};
+use nix::sys::signal::Signal;
+
+/// Hold time, and what a loaded machine may take beyond it.
+fn hold_time_and_a_bit() -> Duration {
+    Duration::from_secs(u64::from(HOLD_TIME) + 3)
+}
+
+/// Each side routes to the other what the other originates, IPv4 and IPv6.
+///
+/// # Panics
+/// When that does not hold.
+pub fn routes_both_ways(implementation: Implementation, asn: u32, transport: Transport) {
+    let pair = Pair::start(implementation, asn, transport);
+    pair.converge();
+    for peer in pair.peers() {
+        assert_eq!(peer.remote_asn, asn);
+        assert_eq!(peer.hold_time_seconds, u64::from(HOLD_TIME), "{}", peer.name);
+        assert!(peer.accepted > 0, "{} accepted nothing", peer.name);
+        assert!(peer.sent > 0, "{} was sent nothing", peer.name);
+    }
+}
+
+/// A router that falls silent is given up when the hold time is over, not earlier.
+///
+/// # Panics
+/// When that does not hold.
+pub fn silent_router_expires(implementation: Implementation, asn: u32) {
+    let pair = Pair::start(implementation, asn, Transport::SharedV4);
+    pair.converge();
+    pair.signal_router(Signal::SIGSTOP);
+    // A fresh KEEPALIVE may have come just before, so nothing may happen too early either: the
+    // router sends one every second.
+    throughout(
+        Duration::from_secs(u64::from(HOLD_TIME) - 2),
+        "routes stay within the hold time",
+        || pair.node_has_routes(),
+    );
+    eventually(hold_time_and_a_bit(), "the routes go", || pair.node_has_no_routes());
+    let error = pair.peers().into_iter().find_map(|peer| peer.last_error);
+    assert_eq!(error.map(|error| error.code), Some(api::error_code::HOLD_TIMER_EXPIRED));
+    pair.signal_router(Signal::SIGCONT);
+    pair.converge();
+}
+
+/// An agent that falls silent is given up when the hold time is over.
+///
+/// # Panics
+/// When that does not hold.
+pub fn silent_agent_expires(implementation: Implementation, asn: u32) {
+    let pair = Pair::start(implementation, asn, Transport::SharedV4);
+    pair.converge();
+    pair.signal_agent(Signal::SIGSTOP);
+    eventually(hold_time_and_a_bit(), "the router ends the session", || !pair.router_established());
+    pair.signal_agent(Signal::SIGCONT);
+    pair.converge();
+}
+
+/// A router that is killed and started again gets its session and routes back.
+///
+/// # Panics
+/// When that does not hold.
+pub fn router_restarts(implementation: Implementation, asn: u32) {
+    let mut pair = Pair::start(implementation, asn, Transport::SharedV4);
+    pair.converge();
+    pair.kill_router();
+    eventually(PATIENCE, "the agent sees the session end", || !pair.established());
+    pair.start_router();
+    pair.converge();
+}
+
+/// An agent that is killed and started again never loses a kernel route.
+///
+/// # Panics
+/// When that does not hold.
+pub fn agent_restarts(implementation: Implementation, asn: u32) {
+    let mut pair = Pair::start(implementation, asn, Transport::SharedV4);
+    pair.converge();
+    pair.kill_agent();
+    throughout(Duration::from_secs(1), "routes stay without an agent", || pair.node_has_routes());
+    pair.start_agent();
+    // From start to session to full table the kernel never loses a route.
+    let mut lost = false;
+    eventually(PATIENCE, "the session is back", || {
+        lost |= !pair.node_has_routes();
+        pair.established() && pair.router_established()
+    });
+    throughout(Duration::from_secs(1), "routes stay after the restart", || pair.node_has_routes());
+    assert!(!lost, "a route went while the session was coming back");
+    pair.converge();
+}
