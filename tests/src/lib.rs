@@ -1,5 +1,6 @@
 //! Harness of the tests that run real things: namespaces, routers, agents, packets.
 
+pub mod fuzz;
 #[expect(clippy::expect_used, clippy::indexing_slicing, reason = "a harness fails as a test does")]
 pub mod interop;
 #[expect(

@@ -177,7 +177,8 @@ impl<'a> Collected<'a> {
     }
 
     fn keep(&mut self, flags: u8, code: u8, value: &[u8]) {
-        let flags = flags & !table::EXTENDED_LENGTH;
+        // The lower four bits are to be ignored, and zero when sent (RFC 4271 §4.3).
+        let flags = flags & (OPTIONAL | TRANSITIVE | table::PARTIAL);
         let unknown = &mut self.extra().unknown;
         let at = unknown.partition_point(|a| a.code < code);
         unknown.insert(at, RawAttribute { flags, code, value: value.into() });
