@@ -1,6 +1,5 @@
 //! `rctl lab`: the command line.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -59,11 +58,10 @@ pub enum LabVerb {
         #[arg(long, value_delimiter = ',', required = true)]
         ports: Vec<Port>,
     },
-    /// Connect once and print who answered; exit 1 when nobody did
-    #[command(hide = true)]
+    /// Connect from here (see exec) and print who answers; exit 1 when nobody does
     Connect {
-        /// IP:PORT or [v6]:PORT
-        to: SocketAddr,
+        /// POD:PORT, IP:PORT or [IPv6]:PORT
+        to: String,
         /// Use a datagram instead of a connection
         #[arg(long)]
         udp: bool,

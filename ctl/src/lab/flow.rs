@@ -89,12 +89,17 @@ impl Flow {
         Self { stop, thread }
     }
 
+    /// Stops sending; answers are still taken for a while.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
     /// Stops them and waits for late answers.
     ///
     /// # Errors
     /// [`LabError::Enter`], [`LabError::Start`] when they never ran.
     pub fn finish(self) -> Result<Loss, LabError> {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop();
         match self.thread.join() {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),

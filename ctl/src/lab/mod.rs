@@ -5,6 +5,7 @@
 //! route and no table.
 
 pub mod args;
+pub mod connect;
 pub mod converge;
 pub mod down;
 pub mod error;
@@ -52,7 +53,7 @@ pub fn run(lab: &Name, args: LabArgs) -> Result<ExitCode, Failure> {
         LabVerb::Scenario { name } => return scenario::run(lab, name),
         LabVerb::Serve { identity, ports } => serve::serve(&identity, &ports)
             .map_err(|error| Failure::plain(Exit::Negative, error.to_string(), ""))?,
-        LabVerb::Connect { to, udp, timeout } => return connect(to, udp, timeout),
+        LabVerb::Connect { to, udp, timeout } => return connect_once(lab, &to, udp, timeout),
     }
     Ok(Exit::Ok.into())
 }
@@ -111,19 +112,12 @@ pub fn pod_ports() -> Vec<serve::Port> {
     up::POD_PORTS.iter().filter_map(|port| port.parse().ok()).collect()
 }
 
-fn connect(to: std::net::SocketAddr, udp: bool, timeout: f64) -> Result<ExitCode, Failure> {
+fn connect_once(lab: &Name, to: &str, udp: bool, timeout: f64) -> Result<ExitCode, Failure> {
     let transport = if udp { serve::Transport::Udp } else { serve::Transport::Tcp };
     let timeout = Duration::try_from_secs_f64(timeout)
         .map_err(|error| Failure::plain(Exit::Usage, format!("--timeout: {error}"), ""))?;
-    match serve::ask(transport, to, timeout) {
-        Ok(name) => {
-            say(&name);
-            Ok(Exit::Ok.into())
-        }
-        Err(error) => {
-            Err(Failure::plain(Exit::Negative, format!("{to} does not answer: {error}"), ""))
-        }
-    }
+    let connected = connect::connect(lab, to, transport, timeout)?;
+    Ok(if connected { Exit::Ok } else { Exit::Negative }.into())
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, Failure> {

@@ -39,6 +39,8 @@ pub fn up(lab: &Name, args: &UpArgs) -> Result<(), LabError> {
     preflight::privilege()?;
     preflight::machine()?;
     let rampart = preflight::rampart(args.rampart.as_deref())?;
+    // FRR drops root and must still read what we write, whatever the caller's umask.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let interrupt = Interrupt::catch()?;
     let lock = Lock::acquire(lab)?;
     // What cannot be read is what a crash left behind.
