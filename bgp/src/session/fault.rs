@@ -38,7 +38,7 @@ pub enum Fault {
     /// The peer sent a NOTIFICATION.
     #[error("peer sent {0}")]
     NotificationReceived(Notification),
-    /// The other connection to the same peer is kept (6/7 sent).
+    /// The other connection to the same peer is kept (6/7 sent or received).
     #[error("connection collision")]
     Collision,
     /// We ended it: shutdown, reset, new configuration, prefix limit (6/x sent).

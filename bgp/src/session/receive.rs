@@ -13,7 +13,7 @@ use crate::session::peer::Peer;
 use crate::session::state::{Event, State};
 use crate::session::timer::{COLLISION_WAIT, Timer};
 use crate::wire::error::DecodeError;
-use crate::wire::notification::{error_code, open};
+use crate::wire::notification::{cease, error_code, open};
 use crate::wire::open::Open;
 use crate::wire::{self, HEADER_LEN, Message, MessageType};
 
@@ -228,7 +228,13 @@ impl Peer {
             (error_code::OPEN, open::UNSUPPORTED_VERSION) => Event::NotifMsgVerErr,
             _ => Event::NotifMsg,
         };
-        self.fire(now, side, event, Some(Fault::NotificationReceived(notification)));
+        let established = self.machine_ref(side).state == State::Established;
+        let fault = match (notification.code, notification.subcode) {
+            // The peer has settled the collision: nobody is to blame.
+            (error_code::CEASE, cease::COLLISION) if !established => Fault::Collision,
+            _ => Fault::NotificationReceived(notification),
+        };
+        self.fire(now, side, event, Some(fault));
     }
 
     /// A well-formed OPEN: does it fit the configuration, and does this connection survive?

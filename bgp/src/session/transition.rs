@@ -94,16 +94,34 @@ impl Peer {
             self.act(now, side, before, *action, fault.as_ref());
         }
         let left = before == State::Established && cell.next != State::Established;
-        if let (Some(fault), true) = (fault, before != State::Idle) {
+        if let (Some(fault), true) = (fault, before != State::Idle)
+            && (left || !self.is_harmless(side, &fault))
+        {
             self.blame(now, &fault, left);
-            if left || fault != Fault::Collision {
-                self.events.push_back(PeerEvent::Down { conn, fault, established: left });
-            }
+            self.events.push_back(PeerEvent::Down { conn, fault, established: left });
         }
         if left {
             self.stats.since = now;
         }
         debug_assert!(self.machine_ref(side).is_alive(), "{before} {event:?} got stuck");
+    }
+
+    /// The end of one of two connections, as collisions have it; no news and nobody's fault.
+    fn is_harmless(&self, side: Side, fault: &Fault) -> bool {
+        match fault {
+            Fault::Collision => true,
+            // Given up by the peer in favour of the other one, perhaps before its OPEN.
+            Fault::ConnectFailed(_) | Fault::ConnectionLost(_) => {
+                self.machine_ref(side.other()).state >= State::OpenConfirm
+            }
+            Fault::HoldTimerExpired(_)
+            | Fault::SendHoldTimerExpired
+            | Fault::OpenRefused(_)
+            | Fault::Malformed(_)
+            | Fault::Unexpected { .. }
+            | Fault::NotificationReceived(_)
+            | Fault::Stopped(_) => false,
+        }
     }
 
     fn act(
@@ -260,9 +278,7 @@ impl Peer {
 
     /// Notes a fault, and decides on a pause.
     fn blame(&mut self, now: Instant, fault: &Fault, established: bool) {
-        if *fault != Fault::Collision {
-            self.stats.last_fault = Some((now, fault.clone()));
-        }
+        self.stats.last_fault = Some((now, fault.clone()));
         // What happens on a second connection must not be held against a running session.
         if self.established().is_some() {
             return;

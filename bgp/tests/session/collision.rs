@@ -11,7 +11,7 @@ const LATENCY: Duration = Duration::from_millis(40);
 
 #[test]
 fn simultaneous_open_leaves_one_connection_for_every_seed() {
-    let mut collided = 0;
+    let (mut collided, mut losers_told) = (0, 0);
     for seed in 0..1000 {
         let mut world = World::new(seed, LATENCY);
         world.start(0);
@@ -24,8 +24,14 @@ fn simultaneous_open_leaves_one_connection_for_every_seed() {
         assert_eq!(world.connections(), 1, "seed {seed}");
         let ups = world.nodes.each_ref().map(|node| node.ups);
         assert_eq!(ups, [1, 1], "seed {seed}: a session came up and was lost");
-        for told in world.nodes.iter().flat_map(|node| &node.notifications_in) {
+        for told in &world.notifications {
             assert_eq!(*told, (6, 7), "seed {seed}");
+        }
+        losers_told += world.notifications.len();
+        for fault in world.nodes.iter().flat_map(|node| &node.faults) {
+            // A dial given up in favour of the other connection, seen by a peer that has not
+            // heard on the other one yet.
+            assert!(matches!(fault, Fault::ConnectionLost(_)), "seed {seed}: {fault}");
         }
         collided += usize::from(world.most_connections == 2);
         // And it stays.
@@ -34,6 +40,7 @@ fn simultaneous_open_leaves_one_connection_for_every_seed() {
         assert_eq!(world.nodes.each_ref().map(|node| node.ups), [1, 1], "seed {seed}");
     }
     assert!(collided > 500, "only {collided} of 1000 runs had a collision at all");
+    assert!(losers_told > 500, "{losers_told}");
 }
 
 #[test]

@@ -45,7 +45,6 @@ pub(crate) struct Node {
     pub(crate) peer: Peer,
     pub(crate) faults: Vec<Fault>,
     pub(crate) ups: usize,
-    pub(crate) notifications_in: Vec<(u8, u8)>,
 }
 
 pub(crate) struct World {
@@ -60,6 +59,8 @@ pub(crate) struct World {
     other: BTreeMap<End, End>,
     /// Nothing overtakes what the same end sent before.
     last_arrival: BTreeMap<End, Instant>,
+    /// Every NOTIFICATION sent.
+    pub(crate) notifications: Vec<(u8, u8)>,
     /// Most connections that were up at once.
     pub(crate) most_connections: usize,
 }
@@ -86,7 +87,7 @@ fn node(
     };
     tweak(&mut config);
     let peer = Peer::new(now, 1, local, config, seed * 2 + u64::from(index));
-    Node { peer, faults: vec![], ups: 0, notifications_in: vec![] }
+    Node { peer, faults: vec![], ups: 0 }
 }
 
 impl World {
@@ -111,6 +112,7 @@ impl World {
             arrivals: BTreeMap::new(),
             other: BTreeMap::new(),
             last_arrival: BTreeMap::new(),
+            notifications: Vec::new(),
             most_connections: 0,
         }
     }
@@ -225,11 +227,10 @@ impl World {
                 self.nodes[index].peer.closed(now, conn, "closed by peer".to_owned());
             }
             Arrival::Bytes(conn, bytes) => {
-                let (ups, faults, notes) =
-                    (&mut node.ups, &mut node.faults, &mut node.notifications_in);
+                let (ups, faults) = (&mut node.ups, &mut node.faults);
                 node.peer.receive(now, conn, &bytes, &mut |event| match event {
                     SessionEvent::Update(_) | SessionEvent::RouteRefresh(_) => {}
-                    SessionEvent::Peer(event) => note(event, ups, faults, notes),
+                    SessionEvent::Peer(event) => note(event, ups, faults),
                 });
             }
             Arrival::Fin(conn) => {
@@ -258,7 +259,7 @@ impl World {
                 }
                 Output::Event(event) => {
                     let node = &mut self.nodes[index];
-                    note(event, &mut node.ups, &mut node.faults, &mut node.notifications_in);
+                    note(event, &mut node.ups, &mut node.faults);
                 }
             }
         }
@@ -280,6 +281,10 @@ impl World {
             if self.nodes[index].peer.transmit(self.now, conn, &mut chunks) == 0 {
                 return;
             }
+            // Own messages come one by one, so the header is at the beginning.
+            self.notifications.extend(
+                chunks.iter().filter(|chunk| chunk[18] == 3).map(|chunk| (chunk[19], chunk[20])),
+            );
             let mut bytes = chunks.concat();
             while !bytes.is_empty() {
                 let most = u64::try_from(bytes.len()).unwrap();
@@ -292,19 +297,9 @@ impl World {
     }
 }
 
-fn note(
-    event: PeerEvent,
-    ups: &mut usize,
-    faults: &mut Vec<Fault>,
-    notifications_in: &mut Vec<(u8, u8)>,
-) {
+fn note(event: PeerEvent, ups: &mut usize, faults: &mut Vec<Fault>) {
     match event {
         PeerEvent::Up { .. } => *ups += 1,
-        PeerEvent::Down { fault, .. } => {
-            if let Fault::NotificationReceived(n) = &fault {
-                notifications_in.push((n.code, n.subcode));
-            }
-            faults.push(fault);
-        }
+        PeerEvent::Down { fault, .. } => faults.push(fault),
     }
 }
