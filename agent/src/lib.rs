@@ -2,5 +2,11 @@
 
 pub mod bgp;
 pub mod config;
+pub mod control;
+pub mod herald;
 pub mod kernel;
+pub mod observe;
+pub mod reconcile;
+pub mod reconcile_policy;
+pub mod runtime;
 pub mod source;

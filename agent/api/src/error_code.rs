@@ -61,9 +61,11 @@ catalogue! {
     OWN_ADDRESS = 2113, "peer address is our own", "A BGPPeer names an address of this node.", "Correct peerAddress or its nodeSelector.";
     MALFORMED_ATTRIBUTE = 2114, "malformed path attribute", "An UPDATE carried a malformed attribute (RFC 7606).", "Its routes were withdrawn; the session stayed up. Report it to the peer's vendor.";
     LISTEN_FAILED = 2115, "cannot listen for BGP", "The BGP port is taken or may not be bound.", "Stop the other speaker, or set listenPort; see `ss -ltnp`.";
+    PREFIX_LIMIT = 2116, "too many prefixes", "The peer announced more prefixes than maxPrefixes allows, and its session was closed.", "Find out why the peer announces so many, or raise maxPrefixes.";
     ROUTE_REFUSED = 3001, "kernel refused a route", "The next hop is not reachable, or the route is invalid.", "Check `ip route get NEXTHOP`.";
     ROUTE_DRIFT = 3002, "route changed by someone else", "A route of ours was deleted or replaced out of band.", "It was repaired. Find out who did it: `ip monitor route`.";
     FORWARDING_DISABLED = 3003, "IP forwarding is off", "net.ipv4.ip_forward or net.ipv6.conf.all.forwarding is 0.", "Set both to 1.";
+    METRICS_LISTEN_FAILED = 3004, "cannot serve metrics", "The metrics address is taken or may not be bound.", "Stop the other program, or set --metrics-address.";
     NFT_REFUSED = 4001, "kernel refused a transaction", "nf_tables did not take a change; the last good ruleset stays.", "Report it with the log line; the agent retries and rebuilds.";
     NFT_DRIFT = 4002, "table changed by someone else", "Someone else changed table inet rampart.", "It was repaired. Find out who did it: `nft monitor`.";
     POLICY_RULE_UNREADABLE = 4003, "policy rule cannot be understood", "A rule of a NetworkPolicy is not valid; it admits nothing, and the policy still isolates.", "Fix the field shown.";

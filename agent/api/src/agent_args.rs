@@ -1,0 +1,67 @@
+//! Flags of `rampart agent`. Manifests that start the agent are checked against this type.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+
+use crate::constant::{METRICS_ADDRESS, RUN_DIR};
+
+/// Arguments of `rampart agent`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct AgentArgs {
+    /// Name of the Node object that this agent is for
+    #[arg(long, value_name = "NAME", env = "RAMPART_NODE_NAME")]
+    pub node_name: String,
+    /// Where objects come from: `dir:PATH`, a directory of manifests
+    #[arg(long, value_name = "STORE", env = "RAMPART_STORE")]
+    pub store: Store,
+    /// Directory of the control socket and the lock file
+    #[arg(long, value_name = "DIR", env = "RAMPART_RUN_DIR", default_value = RUN_DIR)]
+    pub run_dir: PathBuf,
+    /// Address of /healthz, /readyz and /metrics
+    #[arg(long, value_name = "ADDRESS", env = "RAMPART_METRICS_ADDRESS", default_value = METRICS_ADDRESS)]
+    pub metrics_address: SocketAddr,
+    /// Form of log lines
+    #[arg(long, value_name = "FORMAT", env = "RAMPART_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+    /// Log from this level on: error, warn, info, debug, trace, or directives such as `info,bgp=debug`
+    #[arg(long, value_name = "LEVEL", env = "RAMPART_LOG_LEVEL", default_value = "info")]
+    pub log_level: String,
+}
+
+/// Form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where objects come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// `dir:PATH`.
+    Directory(PathBuf),
+}
+
+impl FromStr for Store {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once(':') {
+            Some(("dir", path)) if !path.is_empty() => Ok(Self::Directory(PathBuf::from(path))),
+            _ => Err("expected dir:PATH".to_owned()),
+        }
+    }
+}
+
+impl std::fmt::Display for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Directory(path) => write!(f, "dir:{}", path.display()),
+        }
+    }
+}

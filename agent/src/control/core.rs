@@ -1,0 +1,298 @@
+//! What answers are made of.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use api::control::{
+    AgentView, BgpStatus, EndpointView, NodeView, PeerView, PolicyStatus, PolicyView, RouteStatus,
+    RouteView, Status, Synced, Version,
+};
+use ipnet::IpNet;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::views;
+use crate::bgp::Traffic;
+use crate::kernel::route::{RouteReport, RouteState, Routes};
+use crate::observe::Problems;
+use crate::reconcile::View;
+use crate::reconcile_policy::{Message, Progress, Snapshot};
+use crate::source::dir::Flush;
+
+/// How often what cannot be waited for is looked at again while somebody waits for `synced`.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Handles of everything that answers questions.
+#[derive(Debug)]
+pub struct Parts {
+    /// Node name.
+    pub node: String,
+    /// Store, as given.
+    pub store: String,
+    /// Start of the agent.
+    pub started: Instant,
+    /// What is wrong.
+    pub problems: Problems,
+    /// Routing's configuration.
+    pub view: watch::Receiver<View>,
+    /// How far the policy task is.
+    pub progress: watch::Receiver<Progress>,
+    /// Route thread.
+    pub routes: Routes,
+    /// Policy task.
+    pub policy: mpsc::Sender<Message>,
+    /// Source.
+    pub flush: mpsc::Sender<Flush>,
+}
+
+/// Answers questions. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Core(Arc<Parts>);
+
+/// An owner of state has ended; the agent is about to end, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the agent is ending")]
+pub(super) struct Ending;
+
+/// Everything that a scrape or `rctl status` needs.
+pub(super) struct Overview {
+    pub(super) status: Status,
+    pub(super) traffic: Traffic,
+    pub(super) peers: Vec<PeerView>,
+}
+
+impl Core {
+    /// From the handles.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// Routing's configuration now.
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.0.view.borrow().clone()
+    }
+
+    /// What is wrong.
+    #[must_use]
+    pub fn problems(&self) -> &Problems {
+        &self.0.problems
+    }
+
+    pub(super) fn version(&self) -> Version {
+        Version {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: option_env!("RAMPART_COMMIT").unwrap_or("unknown").to_owned(),
+            node: self.0.node.clone(),
+        }
+    }
+
+    /// Why `/readyz` says no.
+    pub(super) fn not_ready(&self) -> Vec<String> {
+        let progress = self.0.progress.borrow().clone();
+        let view = self.view();
+        let mut reasons = Vec::new();
+        if view.unlisted > 0 {
+            reasons.push(format!("the store {} was not read yet", self.0.store));
+        } else if view.desired.is_none() {
+            reasons.push(format!("no Node object named {} was read", self.0.node));
+        }
+        if !progress.programmed {
+            reasons.push("the policy table was not written yet".to_owned());
+        }
+        if let Some(alarm) = progress.alarm {
+            reasons.push(format!("the kernel refuses the policy table: {alarm}"));
+        }
+        reasons
+    }
+
+    /// Waits until all that was read by now is in the kernel.
+    pub(super) async fn synced(&self, timeout: Duration) -> Result<Synced, Ending> {
+        let deadline = tokio::time::Instant::now() + timeout;
+        let (sender, answer) = oneshot::channel();
+        let flushed = async {
+            self.0.flush.send(sender).await.map_err(|_| Ending)?;
+            answer.await.map_err(|_| Ending)
+        };
+        let Ok(flushed) = tokio::time::timeout_at(deadline, flushed).await else {
+            let pending = vec!["the store is being read".to_owned()];
+            let generation = self.view().generation;
+            return Ok(Synced { synced: false, generation, pending });
+        };
+        let generation = flushed?;
+        let mut progress = self.0.progress.clone();
+        let mut view = self.0.view.clone();
+        loop {
+            let pending = self.pending(generation).await?;
+            let synced = pending.is_empty();
+            if synced || tokio::time::Instant::now() >= deadline {
+                return Ok(Synced { synced, generation, pending });
+            }
+            tokio::select! {
+                changed = progress.changed() => changed.map_err(|_| Ending)?,
+                changed = view.changed() => changed.map_err(|_| Ending)?,
+                () = tokio::time::sleep(LOOK_AGAIN) => {}
+            }
+        }
+    }
+
+    async fn pending(&self, generation: u64) -> Result<Vec<String>, Ending> {
+        let mut pending = self.not_ready();
+        let progress = self.0.progress.borrow().clone();
+        let view = self.view();
+        if progress.generation < generation {
+            pending.push(format!("policy: generation {} of {generation}", progress.generation));
+        }
+        if view.generation < generation {
+            pending.push(format!("bgp: generation {} of {generation}", view.generation));
+        }
+        let summary = self.0.routes.summary();
+        if summary.held > 0 {
+            pending.push(format!("routes: {} wait for the peers to come back", summary.held));
+        }
+        if summary.queued > 0 || summary.failed > 0 {
+            pending.push(format!(
+                "routes: {} of {} installed, {} refused",
+                summary.installed, summary.desired, summary.failed
+            ));
+        }
+        if pending.is_empty()
+            && let Some(desired) = view.desired
+        {
+            let reports = self.routes().await?;
+            let missing = desired.prefixes.iter().filter(|prefix| !is_written(&reports, prefix));
+            pending.extend(missing.map(|prefix| format!("routes: own prefix {prefix}")));
+        }
+        Ok(pending)
+    }
+
+    async fn routes(&self) -> Result<Vec<RouteReport>, Ending> {
+        self.0.routes.report().await.map_err(|_| Ending)
+    }
+
+    async fn policy(&self) -> Result<Snapshot, Ending> {
+        let (sender, answer) = oneshot::channel();
+        self.0.policy.send(Message::Ask(sender)).await.map_err(|_| Ending)?;
+        answer.await.map_err(|_| Ending)
+    }
+
+    pub(super) async fn overview(&self) -> Result<Overview, Ending> {
+        let policy = self.policy().await?;
+        let view = self.view();
+        let summary = self.0.routes.summary();
+        let mut bgp = None;
+        let mut traffic = Traffic::default();
+        let mut peers = Vec::new();
+        if let Some(speaker) = &view.speaker {
+            let numbers = speaker.summary().await.map_err(|_| Ending)?;
+            traffic = speaker.traffic();
+            peers = self.peers().await?;
+            bgp = Some(BgpStatus {
+                asn: numbers.asn.0,
+                router_id: numbers.router_id.to_string(),
+                listen_port: traffic.listen_port,
+                peers_established: number(numbers.peers_established),
+                peers: number(numbers.peers),
+                prefixes: views::count(numbers.prefixes),
+            });
+        }
+        let not_ready = self.not_ready();
+        let progress = self.0.progress.borrow().clone();
+        let status = Status {
+            node: self.0.node.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_seconds: self.0.started.elapsed().as_secs_f64(),
+            ready: not_ready.is_empty(),
+            not_ready,
+            store: self.0.store.clone(),
+            desired_generation: view.generation.max(progress.generation),
+            programmed_generation: progress.generation.min(view.generation),
+            bgp,
+            routes: RouteStatus {
+                desired: views::count(summary.desired),
+                installed: views::count(summary.installed),
+                failed: views::count(summary.failed),
+                repaired: summary.repaired,
+            },
+            policy: PolicyStatus {
+                policies: policy.totals.policies,
+                endpoints: policy.totals.endpoints,
+                isolated: policy.totals.isolated,
+                set_elements: policy.totals.set_elements,
+                transactions: policy.totals.committed,
+                refused: policy.totals.refused,
+                repaired: policy.repaired,
+            },
+            problems: self.0.problems.list(),
+        };
+        Ok(Overview { status, traffic, peers })
+    }
+
+    pub(super) async fn nodes(&self) -> Result<Vec<NodeView>, Ending> {
+        let status = self.overview().await?.status;
+        let view = self.view();
+        let nodes = view.nodes.iter().map(|node| {
+            let own = node.name == self.0.node;
+            views::node(node, own.then(|| agent(&status)))
+        });
+        Ok(nodes.collect())
+    }
+
+    pub(super) async fn peers(&self) -> Result<Vec<PeerView>, Ending> {
+        let Some(speaker) = self.view().speaker else { return Ok(Vec::new()) };
+        let mut peers = speaker.peers().await.map_err(|_| Ending)?;
+        peers.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(peers.into_iter().map(|peer| views::peer(&self.0.node, peer)).collect())
+    }
+
+    pub(super) async fn route_views(&self) -> Result<Vec<RouteView>, Ending> {
+        let view = self.view();
+        let Some(speaker) = &view.speaker else { return Ok(Vec::new()) };
+        let routes = speaker.routes().await.map_err(|_| Ending)?;
+        let reports = self.routes().await?;
+        let answer = routes.into_iter().map(|route| {
+            let found = reports.binary_search_by_key(&route.prefix, |report| report.prefix);
+            let report = found.ok().and_then(|index| reports.get(index));
+            views::route(&self.0.node, &view.nodes, route, report)
+        });
+        Ok(answer.collect())
+    }
+
+    pub(super) async fn policies(&self) -> Result<Vec<PolicyView>, Ending> {
+        let policies = self.policy().await?.policies;
+        Ok(policies.into_iter().map(|policy| views::policy(&self.0.node, policy)).collect())
+    }
+
+    pub(super) async fn endpoints(&self) -> Result<Vec<EndpointView>, Ending> {
+        let endpoints = self.policy().await?.endpoints;
+        Ok(endpoints.into_iter().map(|endpoint| views::endpoint(&self.0.node, endpoint)).collect())
+    }
+}
+
+fn is_written(reports: &[RouteReport], prefix: &IpNet) -> bool {
+    let found = reports.binary_search_by_key(prefix, |report| report.prefix);
+    found
+        .ok()
+        .and_then(|index| reports.get(index))
+        .is_some_and(|report| matches!(report.state, RouteState::Installed | RouteState::Blackhole))
+}
+
+fn number(value: usize) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+fn agent(status: &Status) -> AgentView {
+    AgentView {
+        version: status.version.clone(),
+        ready: status.ready,
+        peers_established: status.bgp.as_ref().map_or(0, |bgp| bgp.peers_established),
+        peers: status.bgp.as_ref().map_or(0, |bgp| bgp.peers),
+        routes: status.routes.installed,
+        drift: status.routes.repaired.saturating_add(status.policy.repaired),
+        desired_generation: status.desired_generation,
+        programmed_generation: status.programmed_generation,
+        endpoints: status.policy.endpoints,
+        uptime_seconds: status.uptime_seconds,
+    }
+}

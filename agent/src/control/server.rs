@@ -1,0 +1,241 @@
+//! HTTP: who may ask, what, and in which form it is answered.
+
+use std::convert::Infallible;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::control::Error;
+use api::error_code;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::{debug, warn};
+
+use super::core::{Core, Ending};
+use crate::observe::metrics;
+
+/// Connections served at once at each door; more wait.
+const CONNECTIONS: usize = 64;
+/// How long a request may take to arrive.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// After accepting failed (too many open files).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// `synced` without `timeout_ms`.
+const SYNCED_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest `timeout_ms`.
+const SYNCED_LONGEST: Duration = Duration::from_secs(600);
+
+type Answer = Response<Full<Bytes>>;
+
+/// Opens the control socket, for the owner only. One that a dead agent left behind is replaced; the
+/// caller holds the lock of the directory.
+///
+/// # Errors
+/// The directory is not writable.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // Bound under another name: nobody can connect before the mode is right.
+    let hidden = path.with_extension("new");
+    match fs::remove_file(&hidden) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&hidden)?;
+    fs::set_permissions(&hidden, Permissions::from_mode(0o600))?;
+    fs::rename(&hidden, path)?;
+    Ok(listener)
+}
+
+/// Serves the control socket.
+pub async fn serve_socket(listener: UnixListener, core: Core) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) if is_allowed(&stream) => {
+                let core = core.clone();
+                let handler = move |request| control(core.clone(), request);
+                crate::runtime::spawn("control connection", serve(stream, slot, handler));
+            }
+            Ok(_) => warn!("control connection of another user refused"),
+            Err(error) => {
+                warn!(%error, "control connection cannot be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Serves `/healthz`, `/readyz` and `/metrics`.
+pub async fn serve_metrics(listener: TcpListener, core: Core) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let core = core.clone();
+                let handler = move |request| health(core.clone(), request);
+                crate::runtime::spawn("metrics connection", serve(stream, slot, handler));
+            }
+            Err(error) => {
+                warn!(%error, "metrics connection cannot be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Root, or the user that we run as.
+fn is_allowed(stream: &UnixStream) -> bool {
+    let own = nix::unistd::geteuid().as_raw();
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own)
+}
+
+async fn serve<S, H, F>(stream: S, _slot: OwnedSemaphorePermit, handler: H)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Fn(Request<Incoming>) -> F + Send,
+    F: Future<Output = Answer> + Send,
+{
+    let service = service_fn(|request| {
+        let answer = handler(request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = connection.await {
+        debug!(%error, "connection ended early");
+    }
+}
+
+async fn control(core: Core, request: Request<Incoming>) -> Answer {
+    if request.method() != Method::GET {
+        return refuse(StatusCode::BAD_REQUEST, "only GET is answered", "Use rctl.");
+    }
+    let answer = match request.uri().path() {
+        "/v1/version" => Ok(json(&core.version())),
+        "/v1/status" => core.overview().await.map(|overview| json(&overview.status)),
+        "/v1/nodes" => core.nodes().await.map(|list| json(&list)),
+        "/v1/peers" => core.peers().await.map(|list| json(&list)),
+        "/v1/routes" => core.route_views().await.map(|list| json(&list)),
+        "/v1/networkpolicies" => core.policies().await.map(|list| json(&list)),
+        "/v1/endpoints" => core.endpoints().await.map(|list| json(&list)),
+        "/v1/synced" => match synced_timeout(request.uri().query()) {
+            Ok(timeout) => core.synced(timeout).await.map(|synced| json(&synced)),
+            Err(why) => return refuse(StatusCode::BAD_REQUEST, why, "Give timeout_ms=N."),
+        },
+        path => {
+            let message = format!("nothing is served at {path}");
+            return refuse(StatusCode::NOT_FOUND, &message, "Is rctl newer than the agent?");
+        }
+    };
+    answer.unwrap_or_else(|Ending| {
+        refuse(StatusCode::INTERNAL_SERVER_ERROR, "the agent is ending", "Try again later.")
+    })
+}
+
+fn synced_timeout(query: Option<&str>) -> Result<Duration, &'static str> {
+    let mut timeout = SYNCED_TIMEOUT;
+    for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=') {
+            Some(("timeout_ms", number)) => {
+                let number = number.parse().map_err(|_| "timeout_ms is not a number")?;
+                timeout = Duration::from_millis(number).min(SYNCED_LONGEST);
+            }
+            _ => return Err("unknown parameter"),
+        }
+    }
+    Ok(timeout)
+}
+
+async fn health(core: Core, request: Request<Incoming>) -> Answer {
+    if request.method() != Method::GET {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered\n".to_owned());
+    }
+    match request.uri().path() {
+        "/healthz" => text(StatusCode::OK, "ok\n".to_owned()),
+        "/readyz" => match core.not_ready() {
+            reasons if reasons.is_empty() => text(StatusCode::OK, "ok\n".to_owned()),
+            reasons => text(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", reasons.join("\n"))),
+        },
+        "/metrics" => match core.overview().await {
+            Ok(overview) => {
+                let sample = metrics::Sample {
+                    status: &overview.status,
+                    peers: &overview.peers,
+                    traffic: overview.traffic,
+                };
+                let body = metrics::encode(&sample);
+                let mut answer = text(StatusCode::OK, body);
+                answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(metrics::MIME));
+                answer
+            }
+            Err(Ending) => text(StatusCode::SERVICE_UNAVAILABLE, "ending\n".to_owned()),
+        },
+        _ => text(StatusCode::NOT_FOUND, "/healthz, /readyz, /metrics\n".to_owned()),
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> Answer {
+    match serde_json::to_vec(value) {
+        Ok(body) => respond(StatusCode::OK, "application/json", body),
+        Err(error) => {
+            warn!(%error, "answer cannot be written");
+            respond(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", Vec::new())
+        }
+    }
+}
+
+fn refuse(status: StatusCode, message: &str, next: &str) -> Answer {
+    let error = Error {
+        code: error_code::NOT_FOUND,
+        message: message.to_owned(),
+        why: "The request is none that this agent answers.".to_owned(),
+        next: next.to_owned(),
+    };
+    let mut answer = json(&error);
+    *answer.status_mut() = status;
+    answer
+}
+
+fn text(status: StatusCode, body: String) -> Answer {
+    respond(status, "text/plain; charset=utf-8", body.into_bytes())
+}
+
+fn respond(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_to_wait_is_read_from_the_query() {
+        assert_eq!(synced_timeout(None), Ok(SYNCED_TIMEOUT));
+        assert_eq!(synced_timeout(Some("timeout_ms=250")), Ok(Duration::from_millis(250)));
+        assert_eq!(synced_timeout(Some("timeout_ms=99999999999")), Ok(SYNCED_LONGEST));
+        assert!(synced_timeout(Some("timeout_ms=x")).is_err());
+        assert!(synced_timeout(Some("timeout=1")).is_err());
+    }
+}

@@ -1,0 +1,256 @@
+//! What the speaker and the route thread have to say, for people: one log line an event, and the
+//! list of problems.
+
+use std::net::IpAddr;
+
+use ::bgp::config::PeerConfig;
+use ::bgp::speaker::{DownReason, OpenRefusal, SpeakerEvent};
+use api::error_code::{self, Code};
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+
+use crate::bgp::DriverEvent;
+use crate::kernel::route::{Events, RouteEvent, Routes};
+use crate::observe::problems::Complaint;
+use crate::observe::{Area, Problems};
+use crate::reconcile::View;
+use crate::reconcile_policy::Message;
+
+/// The task.
+#[derive(Debug)]
+pub struct Herald {
+    problems: Problems,
+    view: watch::Receiver<View>,
+    policy: mpsc::Sender<Message>,
+    routes: Routes,
+}
+
+impl Herald {
+    /// A herald; it looks peers up in `view`.
+    #[must_use]
+    pub fn new(
+        problems: Problems,
+        view: watch::Receiver<View>,
+        policy: mpsc::Sender<Message>,
+        routes: Routes,
+    ) -> Self {
+        Self { problems, view, policy, routes }
+    }
+
+    /// Runs until both sources have ended.
+    pub async fn run(mut self, mut speaker: mpsc::Receiver<DriverEvent>, mut routes: Events) {
+        loop {
+            tokio::select! {
+                Some(event) = speaker.recv() => self.driver(event),
+                Some(event) = routes.recv() => self.route(event).await,
+                // Peers that are no longer configured have no problems.
+                Ok(()) = self.view.changed() => self.forget_strangers(),
+                else => return,
+            }
+        }
+    }
+
+    fn forget_strangers(&self) {
+        let Some(desired) = self.view.borrow().desired.clone() else { return };
+        let known = |id: &str| {
+            let address = id.split('|').next().unwrap_or(id);
+            desired.config.peers.iter().any(|peer| peer.address.to_string() == address)
+        };
+        self.problems.retain(Area::Peer, |id| id.starts_with("unknown") || known(id));
+    }
+
+    fn driver(&self, event: DriverEvent) {
+        match event {
+            DriverEvent::Speaker(event) => self.speaker(event),
+            DriverEvent::Listening(port) => {
+                info!(port, "listening for bgp");
+                self.problems.resolve(Area::Listen, "port");
+            }
+            DriverEvent::ListenFailed { port, reason } => {
+                let message = format!("cannot listen on port {port}: {reason}");
+                let complaint = Complaint::new(error_code::LISTEN_FAILED, "bgp", message);
+                self.problems.raise(Area::Listen, "port", complaint);
+            }
+            DriverEvent::Defect { peer } => {
+                let message = "what it sent met a defect of the speaker; the session was closed";
+                let code = error_code::MALFORMED_MESSAGE;
+                self.problems.note(
+                    Area::Peer,
+                    format!("{peer}|defect"),
+                    self.about(code, peer, message),
+                );
+            }
+        }
+    }
+
+    fn speaker(&self, event: SpeakerEvent) {
+        match event {
+            SpeakerEvent::SessionUp { peer, router_id, families } => {
+                let (name, _) = self.name(peer);
+                info!(peer = %name, address = %peer, %router_id, ipv4 = families.ipv4, ipv6 = families.ipv6, "bgp session up");
+                self.problems.resolve(Area::Peer, &format!("{peer}|session"));
+            }
+            SpeakerEvent::SessionDown { peer, reason, established } => {
+                let (name, _) = self.name(peer);
+                let (code, words) = down(&reason);
+                info!(peer = %name, address = %peer, established, reason = %words, "bgp session down");
+                // The session that was kept speaks for itself.
+                if reason != DownReason::Collision {
+                    let id = format!("{peer}|session");
+                    self.problems.raise(Area::Peer, id, self.about(code, peer, &words));
+                }
+            }
+            SpeakerEvent::OpenRefused { peer, reason } => {
+                let (code, words) = refused(reason);
+                let id = format!("{peer}|session");
+                self.problems.raise(Area::Peer, id, self.about(code, peer, &words));
+            }
+            SpeakerEvent::MalformedMessage { peer, offset, reason } => {
+                let words = format!("{reason} (octet {offset}); the session was reset");
+                let id = format!("{peer}|message");
+                let complaint = self.about(error_code::MALFORMED_MESSAGE, peer, &words);
+                self.problems.note(Area::Peer, id, complaint);
+            }
+            SpeakerEvent::MalformedAttribute { peer, fault, disposition } => {
+                let words = format!("attribute {}: {} ({disposition:?})", fault.code, fault.reason);
+                let id = format!("{peer}|attribute");
+                let complaint = self.about(error_code::MALFORMED_ATTRIBUTE, peer, &words);
+                self.problems.note(Area::Peer, id, complaint);
+            }
+            SpeakerEvent::UnknownNeighbour { remote } => {
+                let words = "is no configured peer; its connection was closed";
+                let subject = format!("neighbour {}", remote.ip());
+                let complaint = Complaint::new(error_code::UNKNOWN_NEIGHBOUR, subject, words)
+                    .at(remote.to_string());
+                self.problems.note(Area::Peer, format!("unknown {}", remote.ip()), complaint);
+            }
+            SpeakerEvent::PrefixLimit { peer, limit } => {
+                let words = format!("it sent more than {limit} prefixes (maxPrefixes)");
+                let id = format!("{peer}|session");
+                let complaint = self.about(error_code::PREFIX_LIMIT, peer, &words);
+                self.problems.raise(Area::Peer, id, complaint);
+            }
+        }
+    }
+
+    async fn route(&self, event: RouteEvent) {
+        match event {
+            RouteEvent::Drift { prefix, count } => {
+                let message = format!("changed by someone else and repaired, {count} routes");
+                let subject = format!("route {prefix}");
+                let complaint = Complaint::new(error_code::ROUTE_DRIFT, subject, message);
+                self.problems.note(Area::Route, "drift", complaint);
+            }
+            RouteEvent::Refused { prefix, reason, count } => {
+                let subject = format!("route {prefix}");
+                let message = format!("{reason} ({count} routes)");
+                let complaint = Complaint::new(error_code::ROUTE_REFUSED, subject, message);
+                if self.routes.summary().failed > 0 {
+                    self.problems.raise(Area::Route, "refused", complaint);
+                }
+            }
+            RouteEvent::Trouble(what) => warn!(problem = %what, "route netlink failed"),
+            RouteEvent::Interface { address, interface } => {
+                if self.policy.send(Message::Interface { address, interface }).await.is_err() {
+                    warn!("the policy task has ended");
+                }
+            }
+        }
+        if self.routes.summary().failed == 0 {
+            self.problems.resolve(Area::Route, "refused");
+        }
+    }
+
+    fn about(&self, code: Code, peer: IpAddr, words: &str) -> Complaint {
+        let (name, port) = self.name(peer);
+        Complaint::new(code, format!("peer {name}"), words)
+            .at(std::net::SocketAddr::new(peer, port).to_string())
+    }
+
+    /// Name and port of a peer.
+    fn name(&self, address: IpAddr) -> (String, u16) {
+        let desired = self.view.borrow().desired.clone();
+        let peers: &[PeerConfig] = desired.as_ref().map_or(&[], |d| &d.config.peers);
+        peers.iter().find(|peer| peer.address == address).map_or_else(
+            || (address.to_string(), api::constant::BGP_PORT),
+            |peer| (peer.name.clone(), peer.port),
+        )
+    }
+}
+
+/// A reason in words, with its code.
+#[must_use]
+pub fn down(reason: &DownReason) -> (Code, String) {
+    match reason {
+        DownReason::ConnectFailed(why) => {
+            (error_code::PEER_UNREACHABLE, format!("connection failed: {why}"))
+        }
+        DownReason::ConnectionLost(why) => {
+            (error_code::PEER_UNREACHABLE, format!("connection lost: {why}"))
+        }
+        DownReason::HoldTimerExpired => {
+            (error_code::HOLD_TIMER_EXPIRED, "nothing was heard for the hold time".to_owned())
+        }
+        DownReason::SendHoldTimerExpired => (
+            error_code::HOLD_TIMER_EXPIRED,
+            "it took no octets for the send hold time (RFC 9687)".to_owned(),
+        ),
+        DownReason::NotificationSent(n) if n.code == 2 => {
+            (error_code::OPEN_REFUSED, format!("we sent NOTIFICATION {n}"))
+        }
+        DownReason::NotificationSent(n) if n.code == 6 => {
+            (error_code::NOTIFICATION_RECEIVED, format!("we sent NOTIFICATION {n}"))
+        }
+        DownReason::NotificationSent(n) => {
+            (error_code::MALFORMED_MESSAGE, format!("we sent NOTIFICATION {n}"))
+        }
+        DownReason::NotificationReceived(n) if n.code == 2 => {
+            (error_code::OPEN_REFUSED, format!("it sent NOTIFICATION {n}"))
+        }
+        DownReason::NotificationReceived(n) => {
+            (error_code::NOTIFICATION_RECEIVED, format!("it sent NOTIFICATION {n}"))
+        }
+        DownReason::Collision => {
+            (error_code::PEER_UNREACHABLE, "the other of two connections was kept".to_owned())
+        }
+        DownReason::Unexpected => {
+            (error_code::MALFORMED_MESSAGE, "it sent a message out of turn".to_owned())
+        }
+    }
+}
+
+fn refused(reason: OpenRefusal) -> (Code, String) {
+    match reason {
+        OpenRefusal::BadPeerAs { expected, got } => {
+            (error_code::BAD_PEER_AS, format!("sent AS {got}, expected {expected}"))
+        }
+        OpenRefusal::OurRouterId(id) => {
+            (error_code::OPEN_REFUSED, format!("it has our own BGP Identifier {id}"))
+        }
+        OpenRefusal::NoCommonFamily { .. } => {
+            (error_code::OPEN_REFUSED, "it has no address family in common with us".to_owned())
+        }
+    }
+}
+
+/// What last went wrong with a peer, in words.
+#[must_use]
+pub fn last_error(event: &SpeakerEvent) -> (Code, String) {
+    match event {
+        SpeakerEvent::SessionUp { .. } => (error_code::PEER_UNREACHABLE, "session up".to_owned()),
+        SpeakerEvent::SessionDown { reason, .. } => down(reason),
+        SpeakerEvent::OpenRefused { reason, .. } => refused(*reason),
+        SpeakerEvent::MalformedMessage { offset, reason, .. } => {
+            (error_code::MALFORMED_MESSAGE, format!("{reason} (octet {offset})"))
+        }
+        SpeakerEvent::MalformedAttribute { fault, .. } => {
+            (error_code::MALFORMED_ATTRIBUTE, format!("attribute {}: {}", fault.code, fault.reason))
+        }
+        SpeakerEvent::UnknownNeighbour { remote } => {
+            (error_code::UNKNOWN_NEIGHBOUR, format!("connection from {remote}"))
+        }
+        SpeakerEvent::PrefixLimit { limit, .. } => {
+            (error_code::PREFIX_LIMIT, format!("more than {limit} prefixes"))
+        }
+    }
+}

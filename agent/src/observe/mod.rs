@@ -1,0 +1,7 @@
+//! What operators see of the agent beside its answers: log lines, standing problems, metrics.
+
+pub mod log;
+pub mod metrics;
+pub mod problems;
+
+pub use problems::{Area, Problems};

@@ -1,0 +1,249 @@
+//! What is wrong now. Raised and resolved by whoever notices; logged once, when it is new.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use api::control::Problem;
+use api::error_code::{CATALOGUE, Code};
+use jiff::Timestamp;
+use tracing::{info, warn};
+
+/// Problems that are events rather than states are shown for so long.
+const PASSING: Duration = Duration::from_secs(600);
+/// More than so many of them are not kept: whoever can cause them cannot fill our memory.
+const PASSING_LIMIT: usize = 256;
+
+/// Who noticed; each area's problems are identified within it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Area {
+    /// Objects that do not parse.
+    Source,
+    /// Objects of routing with a wrong meaning.
+    Config,
+    /// Objects of policy with a wrong meaning.
+    Policy,
+    /// BGP peers.
+    Peer,
+    /// The BGP port.
+    Listen,
+    /// Kernel routes.
+    Route,
+    /// Kernel table.
+    Table,
+    /// The machine.
+    Host,
+}
+
+/// A complaint without its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    /// Catalogue code.
+    pub code: Code,
+    /// What it is about.
+    pub subject: String,
+    /// What.
+    pub message: String,
+    /// Where.
+    pub location: Option<String>,
+    /// What to do.
+    pub next: String,
+}
+
+impl Complaint {
+    /// With the catalogue's advice.
+    #[must_use]
+    pub fn new(code: Code, subject: impl Into<String>, message: impl Into<String>) -> Self {
+        let entry = CATALOGUE.iter().find(|entry| entry.code == code);
+        Self {
+            code,
+            subject: subject.into(),
+            message: message.into(),
+            location: None,
+            next: entry.map_or("", |entry| entry.next).to_owned(),
+        }
+    }
+
+    /// At `location`.
+    #[must_use]
+    pub fn at(self, location: impl Into<String>) -> Self {
+        Self { location: Some(location.into()), ..self }
+    }
+}
+
+#[derive(Debug)]
+struct Standing {
+    complaint: Complaint,
+    since: Timestamp,
+    order: u64,
+    until: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    standing: BTreeMap<(Area, String), Standing>,
+    next: u64,
+}
+
+/// All that is wrong now. Clones share the list.
+#[derive(Clone, Debug, Default)]
+pub struct Problems(Arc<Mutex<Inner>>);
+
+impl Problems {
+    /// The same `id` in the same area replaces what was there.
+    pub fn raise(&self, area: Area, id: impl Into<String>, complaint: Complaint) {
+        self.put(area, id.into(), complaint, None);
+    }
+
+    /// Something that happened, and is shown for a while.
+    pub fn note(&self, area: Area, id: impl Into<String>, complaint: Complaint) {
+        let now = Instant::now();
+        self.put(area, id.into(), complaint, now.checked_add(PASSING));
+        let mut inner = self.lock();
+        let passing =
+            |inner: &Inner| inner.standing.iter().filter(|(_, s)| s.until.is_some()).count();
+        while passing(&inner) > PASSING_LIMIT {
+            let oldest = inner.standing.iter().filter(|(_, s)| s.until.is_some());
+            let Some(key) = oldest.min_by_key(|(_, s)| s.order).map(|(key, _)| key.clone()) else {
+                return;
+            };
+            inner.standing.remove(&key);
+        }
+    }
+
+    /// What was wrong is not any more; does nothing if nothing was.
+    pub fn resolve(&self, area: Area, id: &str) {
+        let removed = self.lock().standing.remove(&(area, id.to_owned()));
+        if let Some(standing) = removed {
+            let Complaint { code, subject, .. } = &standing.complaint;
+            info!(%code, %subject, "problem resolved");
+        }
+    }
+
+    /// All problems of an area are these.
+    pub fn replace(&self, area: Area, complaints: Vec<(String, Complaint)>) {
+        let ids: BTreeSet<String> = complaints.iter().map(|(id, _)| id.clone()).collect();
+        let gone: Vec<String> = self
+            .lock()
+            .standing
+            .keys()
+            .filter(|(other, id)| *other == area && !ids.contains(id))
+            .map(|(_, id)| id.clone())
+            .collect();
+        for id in gone {
+            self.resolve(area, &id);
+        }
+        for (id, complaint) in complaints {
+            self.raise(area, id, complaint);
+        }
+    }
+
+    /// Drops what is about something that is no longer there.
+    pub fn retain(&self, area: Area, keep: impl Fn(&str) -> bool) {
+        let gone: Vec<String> = self
+            .lock()
+            .standing
+            .keys()
+            .filter(|(other, id)| *other == area && !keep(id))
+            .map(|(_, id)| id.clone())
+            .collect();
+        for id in gone {
+            self.resolve(area, &id);
+        }
+    }
+
+    /// What stands now, oldest first.
+    #[must_use]
+    pub fn list(&self) -> Vec<Problem> {
+        let now = Instant::now();
+        let mut inner = self.lock();
+        inner.standing.retain(|_, standing| standing.until.is_none_or(|until| until > now));
+        let mut standing: Vec<&Standing> = inner.standing.values().collect();
+        standing.sort_by_key(|standing| standing.order);
+        standing
+            .into_iter()
+            .map(|standing| Problem {
+                code: standing.complaint.code,
+                subject: standing.complaint.subject.clone(),
+                message: standing.complaint.message.clone(),
+                location: standing.complaint.location.clone(),
+                next: standing.complaint.next.clone(),
+                since: standing.since.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            })
+            .collect()
+    }
+
+    fn put(&self, area: Area, id: String, complaint: Complaint, until: Option<Instant>) {
+        let mut inner = self.lock();
+        let order = inner.next;
+        inner.next = inner.next.saturating_add(1);
+        let key = (area, id);
+        if let Some(standing) = inner.standing.get_mut(&key)
+            && standing.complaint == complaint
+        {
+            standing.until = until;
+            return;
+        }
+        let Complaint { code, subject, message, location, next } = &complaint;
+        let location = location.as_deref().unwrap_or("-");
+        warn!(%code, %subject, location, problem = %message, %next, "problem");
+        inner.standing.insert(key, Standing { complaint, since: Timestamp::now(), order, until });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing in here can be left half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use api::error_code::{INVALID_CIDR, UNKNOWN_NEIGHBOUR};
+
+    fn complaint(message: &str) -> Complaint {
+        Complaint::new(INVALID_CIDR, "NetworkPolicy shop/web", message)
+    }
+
+    fn messages(problems: &Problems) -> Vec<String> {
+        problems.list().into_iter().map(|problem| problem.message).collect()
+    }
+
+    #[test]
+    fn problems_stand_until_resolved_oldest_first() {
+        let problems = Problems::default();
+        problems.raise(Area::Source, "z", complaint("first"));
+        problems.raise(Area::Policy, "a", complaint("second"));
+        problems.raise(Area::Source, "z", complaint("first"));
+        assert_eq!(messages(&problems), ["first", "second"]);
+        problems.raise(Area::Source, "z", complaint("changed"));
+        assert_eq!(messages(&problems), ["second", "changed"]);
+        problems.resolve(Area::Policy, "a");
+        assert_eq!(messages(&problems), ["changed"]);
+    }
+
+    #[test]
+    fn replacing_an_area_leaves_the_others() {
+        let problems = Problems::default();
+        problems.raise(Area::Source, "a", complaint("source"));
+        problems.replace(
+            Area::Config,
+            vec![("a".into(), complaint("one")), ("b".into(), complaint("two"))],
+        );
+        problems.replace(Area::Config, vec![("b".into(), complaint("two"))]);
+        assert_eq!(messages(&problems), ["source", "two"]);
+    }
+
+    #[test]
+    fn passing_problems_are_bounded() {
+        let problems = Problems::default();
+        problems.raise(Area::Source, "a", complaint("stands"));
+        for number in 0..1000 {
+            let complaint = Complaint::new(UNKNOWN_NEIGHBOUR, "x", number.to_string());
+            problems.note(Area::Peer, number.to_string(), complaint);
+        }
+        let messages = messages(&problems);
+        assert_eq!(messages.len(), PASSING_LIMIT + 1);
+        assert_eq!((messages[0].as_str(), messages[PASSING_LIMIT].as_str()), ("stands", "999"));
+    }
+}

@@ -1,0 +1,245 @@
+//! The fan-out task: takes what the source reads, keeps the objects of routing, and tells the
+//! policy task, the speaker and the route thread what to be.
+//!
+//! Nothing is configured before Nodes, BGPConfiguration and BGPPeers have all been listed. When our
+//! own Node goes away the last configuration stays in force: a node that runs is not taken off the
+//! network because its object is missing.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use api::error_code;
+use tokio::sync::{mpsc, watch};
+use tracing::{debug, info, warn};
+
+use crate::bgp::{self, DriverEvent, FibSink, SpeakerHandle};
+use crate::config::{Desired, Fault, NodeFacts, Reconciler};
+use crate::kernel::route::Routes;
+use crate::observe::problems::Complaint;
+use crate::observe::{Area, Problems};
+use crate::reconcile_policy::Message;
+use crate::source::dir::Batch;
+use crate::source::{Event, Kind, Object, Origin};
+
+/// What others may look at.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// Generation of the source that BGP and routes have been told of.
+    pub generation: u64,
+    /// Nodes in their last good version.
+    pub nodes: Arc<Vec<NodeFacts>>,
+    /// What the speaker is configured to be.
+    pub desired: Option<Arc<Desired>>,
+    /// Speaker, once there is a configuration.
+    pub speaker: Option<SpeakerHandle>,
+    /// Kinds of routing that were not listed yet.
+    pub unlisted: usize,
+}
+
+/// The task.
+#[derive(Debug)]
+pub struct FanOut {
+    reconciler: Reconciler,
+    unlisted: BTreeSet<Kind>,
+    routes: Routes,
+    policy: mpsc::Sender<Message>,
+    problems: Problems,
+    view: watch::Sender<View>,
+    bgp_events: mpsc::Sender<DriverEvent>,
+    node_name: String,
+}
+
+impl FanOut {
+    /// For the node of this name.
+    #[must_use]
+    pub fn new(
+        node_name: &str,
+        routes: Routes,
+        policy: mpsc::Sender<Message>,
+        problems: Problems,
+        bgp_events: mpsc::Sender<DriverEvent>,
+    ) -> (Self, watch::Receiver<View>) {
+        let unlisted = BTreeSet::from([Kind::Node, Kind::BgpConfiguration, Kind::BgpPeer]);
+        let (view, receiver) = watch::channel(View { unlisted: unlisted.len(), ..View::default() });
+        let task = Self {
+            reconciler: Reconciler::new(node_name),
+            unlisted,
+            routes,
+            policy,
+            problems,
+            view,
+            bgp_events,
+            node_name: node_name.to_owned(),
+        };
+        (task, receiver)
+    }
+
+    /// Runs until the source ends. `links` tells that interface addresses have changed.
+    pub async fn run(mut self, mut batches: mpsc::Receiver<Batch>, mut links: mpsc::Receiver<()>) {
+        loop {
+            tokio::select! {
+                batch = batches.recv() => {
+                    let Some(batch) = batch else { return };
+                    self.take(batch).await;
+                }
+                Some(()) = links.recv() => self.configure().await,
+            }
+        }
+    }
+
+    async fn take(&mut self, batch: Batch) {
+        let Batch { generation, events } = batch;
+        let mut changed = false;
+        let mut forward = Vec::new();
+        for event in events {
+            changed |= self.reconciler.handle(&event);
+            match &event {
+                Event::Rejected(rejection) => {
+                    let mut complaint =
+                        Complaint::new(rejection.code, &rejection.subject, &rejection.message);
+                    complaint.location.clone_from(&rejection.location);
+                    complaint.next.clone_from(&rejection.next);
+                    self.problems.raise(Area::Source, &rejection.id.0, complaint);
+                }
+                Event::Resolved(id) => self.problems.resolve(Area::Source, &id.0),
+                Event::RelistEnd(kind) => changed |= self.unlisted.remove(kind),
+                Event::Apply(..) | Event::Delete(_) | Event::RelistBegin(_) => {}
+            }
+            forward.extend(for_policy(event));
+        }
+        debug!(generation, events = forward.len(), "input read");
+        // Full means the policy task is behind: the source waits with us.
+        if self.policy.send(Message::Input { generation, events: forward }).await.is_err() {
+            warn!("the policy task has ended");
+        }
+        if changed {
+            self.configure().await;
+        }
+        let unlisted = self.unlisted.len();
+        self.view.send_modify(|view| {
+            view.generation = generation;
+            view.unlisted = unlisted;
+        });
+    }
+
+    async fn configure(&mut self) {
+        if !self.unlisted.is_empty() {
+            return;
+        }
+        let links = crate::kernel::address::list();
+        let (desired, faults) = self.reconciler.desired(&links);
+        let mut complaints: Vec<(String, Complaint)> = faults.into_iter().map(complain).collect();
+        if desired.is_none() {
+            let message = format!("no Node object named {} was read", self.node_name);
+            let mut complaint = Complaint::new(error_code::INVALID_NODE, "own Node", message);
+            complaint.next = "Create it, or correct --node-name; until then nothing is announced, \
+                              or what was announced before."
+                .to_owned();
+            complaints.push(("own node".to_owned(), complaint));
+        }
+        self.problems.replace(Area::Config, complaints);
+        let nodes: Vec<NodeFacts> = self.reconciler.nodes().cloned().collect();
+        self.view.send_modify(|view| view.nodes = Arc::new(nodes));
+        let Some(desired) = desired else { return };
+        let current = self.view.borrow().desired.clone();
+        if current.as_deref() == Some(&desired) {
+            return;
+        }
+        let speaker = self.view.borrow().speaker.clone();
+        let speaker = match speaker {
+            Some(speaker) => {
+                let told = speaker.configure(desired.config.clone(), desired.listen_port).await;
+                if told.is_err() {
+                    warn!("the speaker thread has ended");
+                }
+                Some(speaker)
+            }
+            None => self.start(&desired),
+        };
+        let Some(speaker) = speaker else { return };
+        info!(peers = desired.config.peers.len(), asn = %desired.config.asn, "bgp configured");
+        if speaker.originate(desired.prefixes.clone()).await.is_err()
+            || self.routes.in_sync().await.is_err()
+        {
+            warn!("the speaker or the route thread has ended");
+        }
+        self.view.send_modify(|view| {
+            view.desired = Some(Arc::new(desired));
+            view.speaker = Some(speaker);
+        });
+    }
+
+    fn start(&self, desired: &Desired) -> Option<SpeakerHandle> {
+        let routes = self.routes.clone();
+        let sink: FibSink = Box::new(move |batch| {
+            let changes = batch.iter().cloned().map(bgp::route_change).collect();
+            routes.try_apply(changes).map_err(|_| batch)
+        });
+        let options = bgp::Options::default();
+        match bgp::spawn(desired.config.clone(), desired.listen_port, Some(sink), options) {
+            Ok((speaker, mut events, _thread)) => {
+                let sender = self.bgp_events.clone();
+                // Ends with the speaker thread.
+                crate::runtime::spawn("bgp events", async move {
+                    while let Some(event) = events.recv().await {
+                        if sender.send(event).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+                Some(speaker)
+            }
+            Err(error) => {
+                let complaint = Complaint::new(
+                    error_code::LISTEN_FAILED,
+                    "speaker",
+                    format!("the speaker thread cannot start: {error}"),
+                );
+                self.problems.raise(Area::Listen, "thread", complaint);
+                None
+            }
+        }
+    }
+}
+
+fn complain(fault: Fault) -> (String, Complaint) {
+    let id = fault.to_string();
+    let message = format!("{}: {}", fault.field, fault.message);
+    let mut complaint = Complaint::new(fault.code, fault.key.to_string(), message);
+    complaint.location = fault.location;
+    complaint.next = fault.next;
+    (id, complaint)
+}
+
+/// What of the input the policy engine reads.
+fn for_policy(event: Event) -> Option<(policy::event::Event, Option<Origin>)> {
+    use policy::event as p;
+    let kind = |kind: Kind| match kind {
+        Kind::Node => Some(p::Kind::Node),
+        Kind::Namespace => Some(p::Kind::Namespace),
+        Kind::Pod => Some(p::Kind::Pod),
+        Kind::NetworkPolicy => Some(p::Kind::NetworkPolicy),
+        Kind::BgpConfiguration | Kind::BgpPeer => None,
+    };
+    let event = match event {
+        Event::Apply(object, origin) => {
+            let object = match object {
+                Object::Node(o) => p::Object::Node(o),
+                Object::Namespace(o) => p::Object::Namespace(o),
+                Object::Pod(o) => p::Object::Pod(o),
+                Object::NetworkPolicy(o) => p::Object::NetworkPolicy(o),
+                Object::BgpConfiguration(_) | Object::BgpPeer(_) => return None,
+            };
+            return Some((p::Event::Apply(object), origin));
+        }
+        Event::Delete(key) => p::Event::Delete(p::Key {
+            kind: kind(key.kind)?,
+            namespace: key.namespace,
+            name: key.name,
+        }),
+        Event::RelistBegin(k) => p::Event::RelistBegin(kind(k)?),
+        Event::RelistEnd(k) => p::Event::RelistEnd(kind(k)?),
+        Event::Rejected(_) | Event::Resolved(_) => return None,
+    };
+    Some((event, None))
+}

@@ -1,0 +1,396 @@
+//! The policy task: owns the engine, and keeps the kernel's table what the engine wants.
+//!
+//! | when | then |
+//! |---|---|
+//! | all kinds have been listed | read the table back, adopt it, write the difference |
+//! | an event comes in | drain the queue, then write one transaction for all of it |
+//! | the kernel refuses | wait (doubling), read back, adopt, try the difference |
+//! | it refuses twice in a row | replace the whole table in one batch |
+//! | it refuses five times in a row | not ready; the last table stays, tries go on |
+//! | someone else changed the table | read back, adopt, write the difference |
+//!
+//! At most one request to the writer is under way. Nothing is written before all kinds are listed.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::error_code;
+use nix::errno::Errno;
+use policy::engine::{EndpointSummary, Engine, PolicySummary, Totals};
+use policy::event::{Event, Key, Kind};
+use policy::nft::ir::Table;
+use policy::nft::transaction::{ApplyError, Step, Transaction};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, error, info, warn};
+
+use crate::kernel::nft::{Drift, SocketError, WriterHandle};
+use crate::kernel::route::Routes;
+use crate::observe::problems::Complaint;
+use crate::observe::{Area, Problems};
+use crate::source::Origin;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Refusals in a row after which the whole table is replaced.
+const REBUILD_AFTER: u32 = 2;
+/// Refusals in a row after which the agent is not ready.
+const ALARM_AFTER: u32 = 5;
+/// Messages taken before the kernel gets its turn.
+const DRAIN: usize = 4096;
+
+/// What the task is told.
+#[derive(Debug)]
+pub enum Message {
+    /// One batch of the source.
+    Input {
+        /// Its generation.
+        generation: u64,
+        /// What of it concerns policy.
+        events: Vec<(Event, Option<Origin>)>,
+    },
+    /// The kernel routes a pod to this interface.
+    Interface {
+        /// Pod address.
+        address: IpAddr,
+        /// Interface name.
+        interface: Option<String>,
+    },
+    /// Someone else changed our table.
+    Drift(Drift),
+    /// For the control socket.
+    Ask(oneshot::Sender<Snapshot>),
+}
+
+/// Answer to [`Message::Ask`].
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Numbers.
+    pub totals: Totals,
+    /// Policies in force.
+    pub policies: Vec<PolicySummary>,
+    /// Local pods.
+    pub endpoints: Vec<EndpointSummary>,
+    /// Times the table was repaired.
+    pub repaired: u64,
+}
+
+/// How far the task is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Source generation that the kernel has acknowledged.
+    pub generation: u64,
+    /// All kinds were listed, and the first difference was written.
+    pub programmed: bool,
+    /// The kernel refuses, for so long that someone should know.
+    pub alarm: Option<String>,
+}
+
+type Reply = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+enum Answer {
+    Applied { id: u64, generation: u64, result: Result<(), ApplyError> },
+    ReadBack(Result<Option<Table>, SocketError>),
+}
+
+/// The task.
+pub struct PolicyTask {
+    engine: Engine,
+    writer: WriterHandle,
+    routes: Routes,
+    problems: Problems,
+    progress: watch::Sender<Progress>,
+    origins: BTreeMap<Key, Origin>,
+    watched: Vec<IpAddr>,
+    /// Generation of the input handled last.
+    handled: u64,
+    under_way: Option<Reply>,
+    /// What the kernel holds must be read before the next transaction.
+    unknown: bool,
+    /// The next transaction replaces the table.
+    rebuild: bool,
+    refusals: u32,
+    not_before: Option<Instant>,
+    /// A read-back because of this drift is due or under way.
+    drift: Option<Drift>,
+    repaired: u64,
+}
+
+impl std::fmt::Debug for PolicyTask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PolicyTask").field("handled", &self.handled).finish_non_exhaustive()
+    }
+}
+
+impl PolicyTask {
+    /// For the node of this name.
+    #[must_use]
+    pub fn new(
+        node_name: &str,
+        writer: WriterHandle,
+        routes: Routes,
+        problems: Problems,
+    ) -> (Self, watch::Receiver<Progress>) {
+        let (progress, receiver) = watch::channel(Progress::default());
+        let task = Self {
+            engine: Engine::new(node_name),
+            writer,
+            routes,
+            problems,
+            progress,
+            origins: BTreeMap::new(),
+            watched: Vec::new(),
+            handled: 0,
+            under_way: None,
+            unknown: true,
+            rebuild: false,
+            refusals: 0,
+            not_before: None,
+            drift: None,
+            repaired: 0,
+        };
+        (task, receiver)
+    }
+
+    /// Runs until all senders are gone. The table stays.
+    pub async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
+        loop {
+            self.start_next();
+            let paused = self.not_before;
+            tokio::select! {
+                message = inbox.recv() => {
+                    let Some(message) = message else { return };
+                    self.handle(message);
+                    for _ in 0..DRAIN {
+                        match inbox.try_recv() {
+                            Ok(message) => self.handle(message),
+                            Err(_) => break,
+                        }
+                    }
+                    self.after_input().await;
+                }
+                answer = poll_reply(&mut self.under_way) => {
+                    self.under_way = None;
+                    self.answered(answer);
+                }
+                () = pause(paused), if paused.is_some() && self.under_way.is_none() => {
+                    self.not_before = None;
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, message: Message) {
+        match message {
+            Message::Input { generation, events } => {
+                for (event, origin) in events {
+                    self.note_origin(&event, origin);
+                    self.engine.handle(event);
+                }
+                self.handled = generation;
+            }
+            Message::Interface { address, interface } => {
+                debug!(%address, interface, "pod interface");
+                self.engine.handle(Event::Interface { address, interface });
+            }
+            Message::Drift(drift) => {
+                self.unknown = true;
+                self.drift = Some(drift);
+            }
+            Message::Ask(reply) => {
+                self.engine.settle();
+                let snapshot = Snapshot {
+                    totals: self.engine.totals(),
+                    policies: self.engine.policies(),
+                    endpoints: self.engine.endpoints(),
+                    repaired: self.repaired,
+                };
+                if reply.send(snapshot).is_err() {
+                    debug!("nobody waits for the policy snapshot any more");
+                }
+            }
+        }
+    }
+
+    fn note_origin(&mut self, event: &Event, origin: Option<Origin>) {
+        match (event, origin) {
+            (Event::Apply(policy::event::Object::NetworkPolicy(object)), Some(origin)) => {
+                let key = Key {
+                    kind: Kind::NetworkPolicy,
+                    namespace: object.metadata.namespace.clone().unwrap_or_default(),
+                    name: object.metadata.name.clone().unwrap_or_default(),
+                };
+                self.origins.insert(key, origin);
+            }
+            (Event::Delete(key), _) => drop(self.origins.remove(key)),
+            _ => {}
+        }
+    }
+
+    /// What follows from new input beside the table: complaints, and whose interface we need.
+    async fn after_input(&mut self) {
+        let complaints = self.engine.faults().into_iter().filter_map(|fault| self.complain(fault));
+        let complaints = complaints.collect();
+        self.problems.replace(Area::Policy, complaints);
+        let watched: Vec<IpAddr> = self.engine.local_addresses().collect();
+        if watched != self.watched {
+            if self.routes.watch_pods(watched.clone()).await.is_err() {
+                warn!("the route thread has ended");
+            }
+            self.watched = watched;
+        }
+    }
+
+    fn complain(&self, fault: policy::fault::Fault) -> Option<(String, Complaint)> {
+        use policy::fault::Reason;
+        let code = match fault.reason {
+            // Of a Node, routing says the same with more words.
+            _ if fault.key.kind == Kind::Node => return None,
+            Reason::MissingName | Reason::InvalidAddress => error_code::INVALID_OBJECT,
+            Reason::AddressConflict => error_code::DUPLICATE_ADDRESS,
+            Reason::InvalidCidr | Reason::ExceptOutsideCidr => error_code::INVALID_CIDR,
+            Reason::InvalidPort
+            | Reason::InvalidPortName
+            | Reason::InvalidPortRange
+            | Reason::InvalidProtocol => error_code::INVALID_PORT,
+            Reason::InvalidOperator
+            | Reason::InvalidSelectorValues
+            | Reason::InvalidLabelKey
+            | Reason::InvalidLabelValue => error_code::INVALID_SELECTOR,
+            Reason::InvalidPolicyType | Reason::EmptyPeer | Reason::MixedPeer => {
+                error_code::POLICY_RULE_UNREADABLE
+            }
+        };
+        let message = format!("{}: {}", fault.field, fault.message);
+        let mut complaint = Complaint::new(code, fault.key.to_string(), message);
+        complaint.location = self.origins.get(&fault.key).map(|origin| origin.locate(&fault.field));
+        Some((format!("{}|{}", fault.key, fault.field), complaint))
+    }
+
+    /// Asks the kernel for the next thing, if there is one and nothing is under way.
+    fn start_next(&mut self) {
+        if self.under_way.is_some() || self.not_before.is_some() || !self.engine.in_sync() {
+            return;
+        }
+        if self.unknown {
+            self.engine.settle();
+            let desired = Arc::new(self.engine.desired().clone());
+            let writer = self.writer.clone();
+            let read = async move { Answer::ReadBack(writer.readback(desired).await) };
+            self.under_way = Some(Box::pin(read));
+            return;
+        }
+        match self.engine.poll_transaction() {
+            Some(transaction) => self.apply(transaction),
+            None => self.programmed(self.handled),
+        }
+    }
+
+    fn apply(&mut self, mut transaction: Transaction) {
+        if std::mem::take(&mut self.rebuild) {
+            transaction.steps.insert(0, Step::DeleteTable);
+        }
+        debug!(id = transaction.id, steps = transaction.steps.len(), "nft transaction");
+        let (id, generation) = (transaction.id, self.handled);
+        let writer = self.writer.clone();
+        self.under_way = Some(Box::pin(async move {
+            let result = writer.apply(Arc::new(transaction)).await;
+            Answer::Applied { id, generation, result }
+        }));
+    }
+
+    fn programmed(&self, generation: u64) {
+        self.progress.send_if_modified(|progress| {
+            let new = Progress { generation, programmed: true, alarm: None };
+            std::mem::replace(progress, new.clone()) != new
+        });
+    }
+
+    fn answered(&mut self, answer: Answer) {
+        match answer {
+            Answer::ReadBack(Ok(observed)) => {
+                self.unknown = false;
+                self.adopt(observed);
+            }
+            Answer::ReadBack(Err(error)) => self.failed(None, error.to_string()),
+            Answer::Applied { id, generation, result: Ok(()) } => {
+                self.engine.acknowledge(id, Ok(()));
+                if self.refusals > 0 {
+                    self.refusals = 0;
+                    self.problems.resolve(Area::Table, "refused");
+                }
+                // What came in since is the next transaction's.
+                self.programmed(generation);
+            }
+            Answer::Applied { id, result: Err(error), .. } => {
+                let (errno, reason) = (error.errno, error.reason.clone());
+                self.engine.acknowledge(id, Err(error));
+                self.failed(Some(errno), reason);
+            }
+        }
+    }
+
+    fn adopt(&mut self, observed: Option<Table>) {
+        let found = observed.is_some();
+        let rebuild = self.refusals >= REBUILD_AFTER;
+        self.rebuild = rebuild;
+        let damaged = observed.as_ref() != Some(self.engine.desired());
+        self.engine.adopt(if rebuild { None } else { observed });
+        let Some(drift) = self.drift.take() else {
+            info!(found, rebuild, "table read back");
+            return;
+        };
+        if damaged {
+            self.repaired = self.repaired.saturating_add(1);
+            let who = match &drift {
+                Drift::Changed { process, pid } => format!(
+                    "changed by {} (pid {})",
+                    process.as_deref().unwrap_or("an unknown process"),
+                    pid.map_or("unknown".to_owned(), |pid| pid.to_string())
+                ),
+                Drift::Overrun => "changed while we could not listen".to_owned(),
+            };
+            let complaint = Complaint::new(error_code::NFT_DRIFT, "table inet rampart", who);
+            self.problems.note(Area::Table, "drift", complaint);
+        }
+    }
+
+    /// The kernel did not do what was asked.
+    fn failed(&mut self, errno: Option<i32>, reason: String) {
+        self.unknown = true;
+        let raced = errno == Some(Errno::ERESTART as i32);
+        if raced {
+            debug!(%reason, "someone else changed the ruleset meanwhile");
+        } else {
+            self.refusals = self.refusals.saturating_add(1);
+            error!(%reason, refusals = self.refusals, "kernel refused a transaction");
+            let complaint =
+                Complaint::new(error_code::NFT_REFUSED, "table inet rampart", reason.clone());
+            self.problems.raise(Area::Table, "refused", complaint);
+        }
+        let doublings = self.refusals.saturating_sub(1).min(16);
+        let pause = FIRST_PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE);
+        self.not_before = Some(Instant::now() + if raced { FIRST_PAUSE / 10 } else { pause });
+        if self.refusals >= ALARM_AFTER {
+            self.progress.send_modify(|progress| progress.alarm = Some(reason));
+        }
+    }
+}
+
+/// Cancel-safe: the future stays where it is.
+async fn poll_reply(reply: &mut Option<Reply>) -> Answer {
+    match reply {
+        Some(reply) => reply.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn pause(until: Option<Instant>) {
+    if let Some(until) = until {
+        sleep_until(until).await;
+    }
+}

@@ -1,0 +1,290 @@
+//! Starts everything, and ends it.
+//!
+//! ```text
+//! dir::Watcher --Batch--> FanOut --Message--> PolicyTask <--> nft writer thread
+//!      ^                  |    |                  ^   ^
+//!      | flush            |    +--configure--> speaker thread --FibChange--> route thread
+//!      |                  v                       |   |                         |
+//! control server <--- watch::View            Interface Drift                RouteEvent
+//!      |                                          |   |                         |
+//!      +-- asks speaker, routes, policy           |   nft monitor thread        |
+//!                                                 +------- Herald <-------------+
+//! ```
+//! The Herald turns what speaker and routes have to say into log lines and problems, and passes pod
+//! interfaces on. Every channel is bounded; a full one makes the sender wait (inwards), or merge
+//! (outwards: driver and route thread). One owner a state; what others may look at is a `watch`.
+//!
+//! On SIGTERM and SIGINT sockets are closed and the process ends with 0: routes and table stay.
+
+use std::fs::{self, File, OpenOptions};
+use std::future::Future;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use api::agent_args::{AgentArgs, Store};
+use api::error_code;
+use nix::fcntl::{Flock, FlockArg};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use crate::control::{self, Core};
+use crate::herald::Herald;
+use crate::kernel::nft::{Monitor, NftWriter, SocketError};
+use crate::kernel::{address, route, sysctl};
+use crate::observe::problems::Complaint;
+use crate::observe::{Area, Problems};
+use crate::reconcile::{FanOut, View};
+use crate::reconcile_policy::{Message, PolicyTask};
+use crate::source::dir::Watcher;
+
+/// After a restart, routes found in the kernel are left alone until all peers are back, but no
+/// longer than this.
+const HOLD_ADOPTED: Duration = Duration::from_secs(10);
+/// Peers are back when all of them are Established and nothing came in for so long.
+const QUIET: Duration = Duration::from_millis(200);
+/// How long the monitor thread sleeps before it looks whether it is still wanted.
+const MONITOR_WAIT: Duration = Duration::from_secs(1);
+
+/// Why the agent did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The run directory is not usable.
+    #[error("cannot use run directory {0}")]
+    RunDirectory(PathBuf, #[source] io::Error),
+    /// Another agent holds the lock.
+    #[error("another agent (pid {pid}) uses run directory {}", directory.display())]
+    Running {
+        /// Its process id as it wrote it.
+        pid: String,
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// The control socket cannot be opened.
+    #[error("cannot open control socket {0}")]
+    ControlSocket(PathBuf, #[source] io::Error),
+    /// nf_tables is not there, or not for us.
+    #[error("cannot open nf_tables (CAP_NET_ADMIN is needed)")]
+    Tables(#[source] SocketError),
+    /// rtnetlink is not there, or not for us.
+    #[error("cannot open rtnetlink (CAP_NET_ADMIN is needed)")]
+    Routes(#[source] route::NetlinkError),
+    /// A thread or the runtime cannot be started.
+    #[error("cannot start {0}")]
+    Thread(&'static str, #[source] io::Error),
+}
+
+/// Starts a task whose end nobody waits for; it ends with the channel it reads from.
+pub fn spawn(
+    name: &'static str,
+    task: impl Future<Output = ()> + Send + 'static,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        task.await;
+        tracing::debug!(task = name, "task ended");
+    })
+}
+
+/// Runs the agent until a signal ends it.
+///
+/// # Errors
+/// It could not start.
+pub fn run(args: &AgentArgs) -> Result<(), StartError> {
+    let _lock = lock(&args.run_dir)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| StartError::Thread("the runtime", error))?;
+    let result = runtime.block_on(serve(args));
+    // Threads and tasks end with the process; nothing they hold is lost on the kernel's side.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    result
+}
+
+async fn serve(args: &AgentArgs) -> Result<(), StartError> {
+    let signal_error = |error| StartError::Thread("signal handling", error);
+    let mut terminate = signal(SignalKind::terminate()).map_err(signal_error)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(signal_error)?;
+    let socket = args.run_dir.join(api::constant::SOCKET_NAME);
+    let listener =
+        control::bind(&socket).map_err(|error| StartError::ControlSocket(socket.clone(), error))?;
+    let core = start(args)?;
+    serve_control(args, &core, listener).await;
+    info!(node = %args.node_name, store = %args.store, pid = std::process::id(), "agent started");
+    tokio::select! {
+        _ = terminate.recv() => info!(signal = "SIGTERM", "agent ends; routes and table stay"),
+        _ = interrupt.recv() => info!(signal = "SIGINT", "agent ends; routes and table stay"),
+    }
+    let speaker = core.view().speaker;
+    if let Some(speaker) = speaker
+        && speaker.shutdown(false).await.is_err()
+    {
+        warn!("the speaker thread had ended before");
+    }
+    remove_socket(&socket);
+    Ok(())
+}
+
+fn remove_socket(socket: &Path) {
+    if let Err(error) = fs::remove_file(socket) {
+        warn!(%error, "control socket cannot be removed");
+    }
+}
+
+/// Starts all threads and tasks but those that serve requests.
+fn start(args: &AgentArgs) -> Result<Core, StartError> {
+    let problems = Problems::default();
+    for reason in sysctl::enable_forwarding() {
+        let complaint = Complaint::new(error_code::FORWARDING_DISABLED, "host", reason.clone());
+        problems.raise(Area::Host, reason, complaint);
+    }
+    let options = route::Options { hold_adopted: true, ..route::Options::default() };
+    let (routes, route_events, _) = route::spawn(options).map_err(StartError::Routes)?;
+    let writer = NftWriter::open().map_err(StartError::Tables)?;
+    let port = writer.port();
+    let (writer, _) = writer.spawn().map_err(|e| StartError::Thread("the nft writer", e))?;
+
+    let (policy_sender, policy_inbox) = mpsc::channel(64);
+    let (policy_task, progress) =
+        PolicyTask::new(&args.node_name, writer, routes.clone(), problems.clone());
+    watch_table(port, policy_sender.clone())?;
+    let (bgp_sender, bgp_events) = mpsc::channel(256);
+    let (fan_out, view) = FanOut::new(
+        &args.node_name,
+        routes.clone(),
+        policy_sender.clone(),
+        problems.clone(),
+        bgp_sender,
+    );
+    let (links, _) =
+        address::watch().map_err(|error| StartError::Thread("the address watch", error))?;
+    let (batch_sender, batches) = mpsc::channel(16);
+    let (flush_sender, flushes) = mpsc::channel(16);
+    let Store::Directory(directory) = &args.store;
+
+    spawn("policy", policy_task.run(policy_inbox));
+    spawn("fan-out", fan_out.run(batches, links));
+    spawn("source", Watcher::new(directory.clone()).run(batch_sender, flushes));
+    let herald = Herald::new(problems.clone(), view.clone(), policy_sender.clone(), routes.clone());
+    spawn("herald", herald.run(bgp_events, route_events));
+    spawn("release", release_routes(routes.clone(), view.clone()));
+    Ok(Core::new(control::Parts {
+        node: args.node_name.clone(),
+        store: args.store.to_string(),
+        started: Instant::now(),
+        problems,
+        view,
+        progress,
+        routes,
+        policy: policy_sender,
+        flush: flush_sender,
+    }))
+}
+
+/// Opens both doors: the control socket, and the address of metrics.
+async fn serve_control(args: &AgentArgs, core: &Core, listener: UnixListener) {
+    spawn("control", control::serve_socket(listener, core.clone()));
+    match TcpListener::bind(args.metrics_address).await {
+        Ok(listener) => {
+            spawn("metrics", control::serve_metrics(listener, core.clone()));
+        }
+        Err(error) => {
+            let message = format!("cannot listen on {}: {error}", args.metrics_address);
+            let complaint = Complaint::new(error_code::METRICS_LISTEN_FAILED, "metrics", message);
+            core.problems().raise(Area::Host, "metrics", complaint);
+        }
+    }
+}
+
+/// Takes the lock file of the run directory; it is released when the process ends, however.
+fn lock(directory: &Path) -> Result<Flock<File>, StartError> {
+    let unusable = |error| StartError::RunDirectory(directory.to_owned(), error);
+    fs::create_dir_all(directory).map_err(unusable)?;
+    let path = directory.join("agent.pid");
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(unusable)?;
+    let mut file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| {
+        let pid = fs::read_to_string(&path).unwrap_or_default();
+        StartError::Running { pid: pid.trim().to_owned(), directory: directory.to_owned() }
+    })?;
+    file.set_len(0).map_err(unusable)?;
+    writeln!(file, "{}", std::process::id()).map_err(unusable)?;
+    Ok(file)
+}
+
+/// Listens for changes of our table by others.
+fn watch_table(own_port: u32, policy: mpsc::Sender<Message>) -> Result<(), StartError> {
+    let failed = |error| StartError::Thread("the nft monitor", error);
+    let mut monitor = Monitor::open(own_port).map_err(failed)?;
+    let watch = move || {
+        while !policy.is_closed() {
+            match monitor.wait(MONITOR_WAIT) {
+                Ok(None) => {}
+                Ok(Some(drift)) => {
+                    if policy.blocking_send(Message::Drift(drift)).is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    warn!(%error, "changes of the table by others are not noticed any more");
+                    return;
+                }
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("nft-monitor".to_owned());
+    thread.spawn(watch).map(drop).map_err(failed)
+}
+
+/// Lets the route thread change what it found at start, as soon as the peers have told us again
+/// what they know.
+async fn release_routes(routes: route::Routes, mut view: watch::Receiver<View>) {
+    let configured = view.wait_for(|view| view.speaker.is_some()).await;
+    let Some(speaker) = configured.ok().and_then(|view| view.speaker.clone()) else { return };
+    // Before that it is not known whether there are any.
+    if routes.wait_for(|summary| summary.in_sync).await.is_err() {
+        return;
+    }
+    let deadline = tokio::time::Instant::now() + HOLD_ADOPTED;
+    let mut quiet_octets = None;
+    while routes.summary().held > 0 && tokio::time::Instant::now() < deadline {
+        let Ok(summary) = speaker.summary().await else { return };
+        let octets = speaker.traffic().octets_in;
+        if summary.peers_established == summary.peers && quiet_octets == Some(octets) {
+            break;
+        }
+        quiet_octets = (summary.peers_established == summary.peers).then_some(octets);
+        tokio::time::sleep(QUIET).await;
+    }
+    info!(held = routes.summary().held, "routes found at start may be changed now");
+    if routes.release().await.is_err() {
+        warn!("the route thread has ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_agent_in_the_same_run_directory_is_refused_with_the_pid_of_the_first() {
+        let directory = std::env::temp_dir().join(format!("rampart-lock-{}", std::process::id()));
+        let first = lock(&directory).unwrap();
+        let error = lock(&directory).unwrap_err();
+        assert!(error.to_string().contains(&format!("pid {}", std::process::id())), "{error}");
+        drop(first);
+        lock(&directory).unwrap();
+        fs::remove_dir_all(&directory).unwrap();
+    }
+}
