@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use super::Engine;
-use crate::input::{Direction, ObjectName};
+use crate::index::SelectorId;
+use crate::input::{Direction, NamedPort, ObjectName};
 use crate::nft::baseline::{FROM, POD_INTERFACES, POD_SOURCES, PODS, TO};
 use crate::nft::compile::preamble;
 use crate::nft::content::{PlanId, family};
@@ -12,6 +13,19 @@ use crate::nft::pod_chain;
 use crate::resolve::Effective;
 
 pub(super) const DIRECTIONS: [Direction; 2] = [Direction::Ingress, Direction::Egress];
+
+/// Answers to keep; any pod of a node has two.
+const MAX_REMEMBERED: usize = 4096;
+
+/// What the plan of a pod follows from, as long as no policy changes.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct Question {
+    direction: Direction,
+    /// Selectors of policy subjects that the pod matches.
+    subjects: Vec<SelectorId>,
+    /// Its named ports (ingress).
+    ports: Box<[NamedPort]>,
+}
 
 /// A local pod in the table.
 #[derive(Debug, Default)]
@@ -53,30 +67,50 @@ impl Engine {
     /// Works out the policies of a pod that may or may not be there, and ours.
     pub(super) fn refresh_endpoint(&mut self, name: &ObjectName) {
         let mut endpoint = self.endpoints.remove(name).unwrap_or_default();
-        let mut present = false;
-        let mut effective = [None, None];
-        let mut addresses = Vec::new();
-        if let Some((_, entry)) = self.index.find(name)
-            && entry.pod.local
-            && !entry.pod.addresses.is_empty()
-        {
-            present = true;
-            addresses = entry.pod.addresses.to_vec();
-            effective = DIRECTIONS.map(|direction| {
-                let policies = self.policies_of(&entry.selectors);
-                let policies = policies.map(|name| (&*name.namespace, name));
-                let policies =
-                    policies.filter_map(|(ns, name)| Some((ns, &self.policies.get(name)?.policy)));
-                Effective::of(direction, &entry.pod, policies)
-            });
+        let addresses = match self.index.find(name) {
+            Some((_, entry)) if entry.pod.local => entry.pod.addresses.to_vec(),
+            Some(_) | None => Vec::new(),
+        };
+        for direction in DIRECTIONS {
+            let plan = if addresses.is_empty() { None } else { self.plan(name, direction) };
+            self.isolate(name, endpoint.slot(direction), direction, plan, &addresses);
         }
-        for (direction, effective) in DIRECTIONS.into_iter().zip(effective) {
-            self.isolate(name, endpoint.slot(direction), direction, effective, &addresses);
-        }
-        self.stale_addresses.extend(addresses);
-        if present {
+        if !addresses.is_empty() {
             self.endpoints.insert(name.clone(), endpoint);
         }
+        self.stale_addresses.extend(addresses);
+    }
+
+    /// The plan of the policies that isolate a pod in a direction; one more use of it.
+    fn plan(&mut self, name: &ObjectName, direction: Direction) -> Option<PlanId> {
+        let (_, entry) = self.index.find(name)?;
+        let subjects = entry.selectors.iter().copied();
+        let subjects: Vec<SelectorId> =
+            subjects.filter(|selector| self.subjects.contains_key(selector)).collect();
+        if subjects.is_empty() {
+            return None;
+        }
+        let ports = match direction {
+            Direction::Ingress => entry.pod.ports.clone(),
+            Direction::Egress => Box::default(),
+        };
+        let question = Question { direction, subjects, ports };
+        match self.plans.get(&question) {
+            Some(None) => return None,
+            Some(Some(plan)) if self.content.acquire_again(*plan) => return Some(*plan),
+            Some(Some(_)) | None => {}
+        }
+        let names = self.policies_of(&question.subjects);
+        let policies =
+            names.filter_map(|name| Some((&*name.namespace, &self.policies.get(name)?.policy)));
+        let effective = Effective::of(direction, &entry.pod, policies);
+        let plan = effective
+            .map(|effective| self.content.acquire(effective, &mut self.index, &mut self.delta));
+        if self.plans.len() >= MAX_REMEMBERED {
+            self.plans.clear();
+        }
+        self.plans.insert(question, plan);
+        plan
     }
 
     /// Names of the policies among whose subjects are the members of any of these selectors.
@@ -92,12 +126,11 @@ impl Engine {
         name: &ObjectName,
         slot: &mut Option<Isolation>,
         direction: Direction,
-        effective: Option<Effective>,
+        plan: Option<PlanId>,
         addresses: &[IpAddr],
     ) {
         let former = slot.take();
-        if let Some(effective) = effective {
-            let plan = self.content.acquire(effective, &mut self.index, &mut self.delta);
+        if let Some(plan) = plan {
             let mut rules = preamble(direction, addresses);
             if let Some(plan) = self.content.plan(plan) {
                 rules.extend(plan.rules.iter().cloned());

@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use rustc_hash::FxHashMap;
 
 pub use view::{EndpointSummary, PolicySummary, Totals};
 
@@ -24,12 +25,12 @@ use crate::event::{Event, Key, Kind, Object};
 use crate::fault::{Fault, Reason};
 use crate::index::{Index, SelectorId};
 use crate::input::ObjectName;
-use crate::nft::content::Content;
+use crate::nft::content::{Content, PlanId};
 use crate::nft::delta::Delta;
 use crate::nft::ir::{Chain, Table};
 use crate::nft::transaction::{ApplyError, Transaction};
 use crate::nft::{baseline, text};
-use endpoint::{AddressState, Endpoint};
+use endpoint::{AddressState, Endpoint, Question};
 use object::StoredPolicy;
 
 const KINDS: [Kind; 4] = [Kind::Node, Kind::Namespace, Kind::Pod, Kind::NetworkPolicy];
@@ -47,6 +48,8 @@ pub struct Engine {
     owners: BTreeMap<IpAddr, BTreeSet<ObjectName>>,
     interfaces: BTreeMap<IpAddr, String>,
     endpoints: BTreeMap<ObjectName, Endpoint>,
+    /// Plans by what they follow from (`None`: not isolated); valid until a policy changes.
+    plans: FxHashMap<Question, Option<PlanId>>,
     addresses: BTreeMap<IpAddr, AddressState>,
     /// Users of each interface in the table.
     interface_uses: BTreeMap<String, u32>,
@@ -79,6 +82,7 @@ impl Engine {
             owners: BTreeMap::new(),
             interfaces: BTreeMap::new(),
             endpoints: BTreeMap::new(),
+            plans: FxHashMap::default(),
             addresses: BTreeMap::new(),
             interface_uses: BTreeMap::new(),
             stale_endpoints: BTreeSet::new(),

@@ -218,6 +218,7 @@ impl Engine {
 
     /// The policies of these pods have changed.
     fn subject_stale(&mut self, subject: SelectorId) {
+        self.plans.clear();
         let local = self.index.members(subject).filter(|(_, entry)| entry.pod.local);
         self.stale_endpoints.extend(local.map(|(_, entry)| entry.name.clone()));
     }

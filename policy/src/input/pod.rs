@@ -22,7 +22,7 @@ pub(crate) struct Pod {
     pub(crate) aloof: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct NamedPort {
     pub(crate) name: Box<str>,
     pub(crate) protocol: Protocol,

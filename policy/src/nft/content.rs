@@ -59,7 +59,7 @@ struct Feed {
 }
 
 /// Address, and protocol and port unless any.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Peer {
     address: IpAddr,
     port: Option<(u8, u16)>,
@@ -131,6 +131,12 @@ impl Content {
         }
     }
 
+    /// One more use of a plan, if it is still in use.
+    pub(crate) fn acquire_again(&mut self, id: PlanId) -> bool {
+        let entry = self.plans.get_mut(&id);
+        entry.map(|entry| entry.uses += 1).is_some()
+    }
+
     fn next_id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
@@ -144,28 +150,26 @@ impl Content {
             return *id;
         }
         let id = self.next_id();
-        let names = set.names();
-        for (family, name) in FAMILIES.into_iter().zip(&names) {
-            delta.add_set(name, Set { spec: set.spec(family), elements: BTreeMap::new() });
-        }
-        let set = Arc::new(set.clone());
-        self.peer_set_ids.insert(Arc::clone(&set), id);
-        let mut entry = PeerSetEntry {
-            set: Arc::clone(&set),
-            names,
-            selectors: Vec::with_capacity(set.sources.len()),
-            more: FxHashMap::default(),
-            uses: 1,
-        };
+        let mut peers = Vec::new();
+        let mut selectors = Vec::with_capacity(set.sources.len());
         for source in &set.sources {
             let selector = index.acquire(&source.query);
-            entry.selectors.push(selector);
+            selectors.push(selector);
             let feed = Feed { set: id, source: source.clone() };
             self.feeds.entry(selector).or_default().push(feed);
             for (_, member) in index.members(selector) {
-                entry.contribute(source, &member.pod, delta);
+                peers.extend(contributions(source, &member.pod));
             }
         }
+        let mut entry = PeerSetEntry {
+            set: Arc::new(set.clone()),
+            names: set.names(),
+            selectors,
+            more: FxHashMap::default(),
+            uses: 1,
+        };
+        entry.fill(peers, delta);
+        self.peer_set_ids.insert(Arc::clone(&entry.set), id);
         self.peer_sets.insert(id, entry);
         id
     }
@@ -212,6 +216,22 @@ impl Content {
 }
 
 impl PeerSetEntry {
+    /// Makes the sets with their first content, all at once.
+    fn fill(&mut self, mut peers: Vec<Peer>, delta: &mut Delta) {
+        peers.sort_unstable();
+        for same in peers.chunk_by(|a, b| a == b) {
+            if let (Some(peer), Ok(more @ 1..)) = (same.first(), u32::try_from(same.len() - 1)) {
+                self.more.insert(*peer, more);
+            }
+        }
+        peers.dedup();
+        for (name, kind) in self.names.iter().zip(FAMILIES) {
+            let ours = peers.iter().filter(|peer| family(peer.address) == kind);
+            let elements = ours.map(|peer| (element(*peer), None)).collect();
+            delta.add_set(name, Set { spec: self.set.spec(kind), elements });
+        }
+    }
+
     fn contribute(&mut self, source: &Source, pod: &Pod, delta: &mut Delta) {
         for peer in contributions(source, pod) {
             let (name, element) = self.locate(peer);
@@ -245,13 +265,17 @@ impl PeerSetEntry {
             IpFamily::V4 => v4,
             IpFamily::V6 => v6,
         };
-        let mut key = Vec::with_capacity(3);
-        key.push(Value::from(peer.address));
-        if let Some((protocol, port)) = peer.port {
-            key.extend([Value::Proto(protocol), Value::Port(port)]);
-        }
-        (name, Element::Key(key))
+        (name, element(peer))
     }
+}
+
+fn element(peer: Peer) -> Element {
+    let mut key = Vec::with_capacity(if peer.port.is_some() { 3 } else { 1 });
+    key.push(Value::from(peer.address));
+    if let Some((protocol, port)) = peer.port {
+        key.extend([Value::Proto(protocol), Value::Port(port)]);
+    }
+    Element::Key(key)
 }
 
 fn last_use(uses: &mut BTreeMap<String, u32>, name: &str) -> bool {
@@ -279,7 +303,7 @@ fn contributions(source: &Source, pod: &Pod) -> Vec<Peer> {
         let number = pod.port(protocol, name);
         ports.extend(number.map(|number| Some((protocol.number(), number))));
     }
-    // A name may stand for a number that is listed as well.
+    // A name may stand for a number that is listed as well: one contribution all the same.
     ports.sort_unstable();
     ports.dedup();
     let within = |address: &&IpAddr| {
