@@ -105,16 +105,42 @@ impl Run {
             Action::Send => self.send(),
             Action::Answer(taken) => self.answer(*taken),
             Action::Adopt(taken) => {
-                if let (Some(transaction), true) = (self.sent.take(), taken) {
-                    assert_eq!(self.kernel.apply(&transaction), Ok(()), "{transaction:#?}");
-                }
+                self.finish(*taken);
                 self.engine.adopt(self.kernel.table.clone());
+            }
+            Action::Restart(taken) => {
+                self.finish(*taken);
+                self.restart();
             }
             Action::Damage(index) => {
                 self.sent = None;
                 self.kernel.table = index.and_then(|index| index.get(&self.past).clone());
                 self.engine.adopt(self.kernel.table.clone());
             }
+        }
+    }
+
+    /// What was sent is taken or not, but nobody hears of it.
+    fn finish(&mut self, taken: bool) {
+        if let (Some(transaction), true) = (self.sent.take(), taken) {
+            assert_eq!(self.kernel.apply(&transaction), Ok(()), "{transaction:#?}");
+        }
+    }
+
+    fn restart(&mut self) {
+        self.engine = Engine::new(NODE);
+        self.engine.adopt(self.kernel.table.clone());
+        for (address, interface) in &self.truth.interfaces {
+            let interface = Some((*interface).to_owned());
+            self.engine.handle(Event::Interface { address: *address, interface });
+        }
+        for kind in KINDS {
+            self.engine.handle(Event::RelistBegin(kind));
+            for object in self.truth.objects().filter(|object| key(object).kind == kind) {
+                self.engine.handle(Event::Apply(object.clone()));
+            }
+            assert_eq!(self.engine.poll_transaction(), None, "not in sync");
+            self.engine.handle(Event::RelistEnd(kind));
         }
     }
 

@@ -30,7 +30,6 @@ struct InFlight {
     id: u64,
     differences: Differences,
     table_exists: bool,
-    rebuild: bool,
 }
 
 /// See the module.
@@ -40,8 +39,6 @@ pub(crate) struct Delta {
     differences: Differences,
     /// Our table is in the kernel.
     table_exists: bool,
-    /// Something of the kernel's cannot be changed into what we want: start over, in one step.
-    rebuild: bool,
     in_flight: Option<InFlight>,
     /// Number of elements in all desired sets.
     elements: usize,
@@ -60,7 +57,6 @@ impl Delta {
     pub(crate) fn is_settled(&self) -> bool {
         self.in_flight.is_none()
             && self.table_exists
-            && !self.rebuild
             && self.differences.sets.is_empty()
             && self.differences.chains.is_empty()
     }
@@ -186,7 +182,6 @@ impl Delta {
     /// Takes `observed` for what the kernel holds (`None`: no table), whatever we believed.
     pub(crate) fn adopt(&mut self, observed: Option<Table>) {
         self.in_flight = None;
-        self.rebuild = false;
         self.differences = Differences::default();
         self.table_exists = observed.is_some();
         let mut observed = observed.unwrap_or_default();
@@ -215,10 +210,10 @@ impl Delta {
         for (name, chain) in observed.chains {
             self.differences.chains.insert(name, Some(chain));
         }
-        self.rebuild = self.needs_rebuild();
     }
 
-    /// A set's declaration and a base chain's hook cannot be changed in place.
+    /// A set's declaration and a base chain's hook cannot be changed in place: start over, in one
+    /// step.
     fn needs_rebuild(&self) -> bool {
         let sets = self.differences.sets.iter().any(|(name, kernel)| match kernel {
             KernelSet::Whole(Some(held)) => {
@@ -239,7 +234,7 @@ impl Delta {
             return None;
         }
         let table_exists = std::mem::replace(&mut self.table_exists, true);
-        let rebuild = std::mem::replace(&mut self.rebuild, false);
+        let rebuild = self.needs_rebuild();
         let differences = std::mem::take(&mut self.differences);
         let steps = if rebuild {
             let mut plan = Plan::default();
@@ -259,7 +254,7 @@ impl Delta {
         if steps.is_empty() {
             return None;
         }
-        self.in_flight = Some(InFlight { id, differences, table_exists, rebuild });
+        self.in_flight = Some(InFlight { id, differences, table_exists });
         Some(Transaction { id, steps })
     }
 
@@ -293,7 +288,6 @@ impl Delta {
             self.differences.sets.insert(name, held);
         }
         self.differences.chains.extend(in_flight.differences.chains);
-        self.rebuild = in_flight.rebuild || self.needs_rebuild();
     }
 }
 

@@ -289,6 +289,8 @@ pub(crate) enum Action {
     Answer(bool),
     /// The table is read back; what was sent may have been taken by then.
     Adopt(bool),
+    /// The agent starts anew.
+    Restart(bool),
     /// Somebody removes the table, or brings back an old one.
     Damage(Option<prop::sample::Index>),
 }
@@ -357,6 +359,7 @@ pub(crate) fn action() -> impl Strategy<Value = Action> {
         20 => Just(Action::Send),
         15 => chance(75).prop_map(Action::Answer),
         2 => any::<bool>().prop_map(Action::Adopt),
+        2 => any::<bool>().prop_map(Action::Restart),
         2 => option::of(any::<prop::sample::Index>()).prop_map(Action::Damage),
     ]
 }
