@@ -55,6 +55,7 @@ enum MpNlri<'a> {
     Ignored { afi: u16, safi: u8, reachable: bool },
 }
 
+#[inline]
 pub(crate) fn decode<'a>(message: &'a [u8], context: &Context) -> Result<Update<'a>, DecodeError> {
     let mut body = Reader::body(message);
     let overrun = |offset| {
@@ -70,7 +71,8 @@ pub(crate) fn decode<'a>(message: &'a [u8], context: &Context) -> Result<Update<
     let mut out = Update::default();
     let withdrawn = prefixes(withdrawn, Family::Ipv4, context)?;
     let nlri = prefixes(body, Family::Ipv4, context)?;
-    let collected = collect(attributes, context)?;
+    let mut collected = Collected::default();
+    collect(attributes, context, &mut collected)?;
     let mp_reach = collected.mp_reach.map(|value| mp_reach(value, context)).transpose()?;
     let mp_unreach = collected.mp_unreach.map(|value| mp_unreach(value, context)).transpose()?;
 
@@ -89,7 +91,7 @@ pub(crate) fn decode<'a>(message: &'a [u8], context: &Context) -> Result<Update<
         Some(MpNlri::Ignored { afi, safi, .. }) => out.ignored_family = Some((afi, safi)),
         Some(MpNlri::Ours(..)) | None => {}
     }
-    announce(&mut out, nlri, mp_reach, collected, context)?;
+    announce(&mut out, nlri, mp_reach, &mut collected, context)?;
     Ok(out)
 }
 
@@ -98,7 +100,7 @@ fn announce<'a>(
     out: &mut Update<'a>,
     nlri: Nlri<'a>,
     mp_reach: Option<MpNlri<'a>>,
-    mut collected: Collected<'a>,
+    collected: &mut Collected<'a>,
     context: &Context,
 ) -> Result<(), DecodeError> {
     let mut reachable = !nlri.is_empty();

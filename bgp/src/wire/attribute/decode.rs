@@ -25,6 +25,9 @@ pub(crate) struct Collected<'a> {
     pub(crate) withdraw: Option<AttributeFault>,
     pub(crate) discarded: Vec<AttributeFault>,
     seen: Seen,
+    /// Those that came more than once: told once, or a message full of them would cost more
+    /// memory than its own size.
+    repeated: Seen,
     origin: Option<Origin>,
     as_path: Option<AsPath>,
     as4_path: Option<AsPath>,
@@ -74,11 +77,13 @@ impl Fault {
 }
 
 /// Reads the whole list. Errors end the session: only the MP attributes can do that.
+///
+/// (Fills in the caller's value: returned, these some 300 octets would be copied.)
 pub(crate) fn collect<'a>(
     mut list: Reader<'a>,
     context: &Context,
-) -> Result<Collected<'a>, DecodeError> {
-    let mut collected = Collected::default();
+    collected: &mut Collected<'a>,
+) -> Result<(), DecodeError> {
     while !list.is_empty() {
         let attribute = list;
         let header = (|| {
@@ -112,7 +117,7 @@ pub(crate) fn collect<'a>(
             }
         }
     }
-    Ok(collected)
+    Ok(())
 }
 
 impl<'a> Collected<'a> {
@@ -131,12 +136,13 @@ impl<'a> Collected<'a> {
         if self.seen.replace(code) {
             // RFC 7606 §3 g: the first one counts, except that MP attributes are fatal.
             let reason = "attribute appears twice";
-            return Err(match code {
+            return match code {
                 code::MP_REACH | code::MP_UNREACH => {
-                    Fault::Reset(update::MALFORMED_ATTRIBUTE_LIST, reason)
+                    Err(Fault::Reset(update::MALFORMED_ATTRIBUTE_LIST, reason))
                 }
-                _ => Fault::Discard(reason),
-            });
+                _ if self.repeated.replace(code) => Ok(()),
+                _ => Err(Fault::Discard(reason)),
+            };
         }
         let Some(row) = table::row(code) else {
             return self.unknown(flags, code, value.rest());
@@ -259,7 +265,7 @@ impl<'a> Collected<'a> {
     /// Puts the attributes together for announced prefixes. `mp_next_hop` is MP_REACH_NLRI's,
     /// `field` says that there are prefixes in the NLRI field, which need NEXT_HOP.
     pub(crate) fn finish(
-        self,
+        &mut self,
         context: &Context,
         mp_next_hop: Option<IpAddr>,
         field: bool,
@@ -267,14 +273,14 @@ impl<'a> Collected<'a> {
         // RFC 7606 §3 d: a missing well-known mandatory attribute.
         let missing = |code| AttributeFault { code, reason: "mandatory attribute is missing" };
         let origin = self.origin.ok_or_else(|| missing(code::ORIGIN))?;
-        let as_path = self.as_path.ok_or_else(|| missing(code::AS_PATH))?;
+        let as_path = self.as_path.take().ok_or_else(|| missing(code::AS_PATH))?;
         let own_next_hop = self.next_hop.map(IpAddr::V4);
         let next_hop = if field { own_next_hop } else { mp_next_hop.or(own_next_hop) }
             .ok_or_else(|| missing(code::NEXT_HOP))?;
 
-        let mut extra = self.extra;
+        let mut extra = self.extra.take();
         let trust_as4 = merge_aggregator(&mut extra, self.as4_aggregator);
-        let as_path = match self.as4_path {
+        let as_path = match self.as4_path.take() {
             Some(as4_path) if trust_as4 => as_path::merge(as_path, as4_path),
             _ => as_path,
         };
@@ -294,7 +300,7 @@ impl<'a> Collected<'a> {
             med: self.med,
             local_pref,
             originator_id: self.originator_id,
-            cluster_list: self.cluster_list,
+            cluster_list: std::mem::take(&mut self.cluster_list),
             extra,
         })
     }
