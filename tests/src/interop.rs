@@ -203,8 +203,14 @@ impl Pair {
                     ];
                     let log = self.directory.join(&format!("{daemon}.log"));
                     let program = PathBuf::from(FRR_DIRECTORY).join(daemon);
-                    let daemon = self.router_namespace.start(&program, &arguments, &log);
-                    self.router.push(daemon);
+                    // bgpd looks for zebra once, and then only ten seconds later again.
+                    let socket = self.directory.join("zserv.api");
+                    if daemon == "zebra" {
+                        std::fs::remove_file(&socket).ok();
+                    }
+                    let process = self.router_namespace.start(&program, &arguments, &log);
+                    self.router.push(process);
+                    eventually(PATIENCE, "zebra listens", || socket.exists());
                 }
             }
         }
@@ -362,7 +368,7 @@ fn bird(asn: u32, transport: Transport) -> String {
             );
         }
         text += &format!(
-            "protocol bgp node{over} {{\n  local {} as {asn};\n  neighbor {} as {NODE_ASN};\n  \
+            "protocol bgp node{over} {{\n  local {} as {asn};\n  neighbor {} as {NODE_ASN};\n  direct;\n  \
              hold time {HOLD_TIME};\n  connect delay time 1;\n  error wait time 1, 2;\n{channels}}}\n",
             ROUTER[over], NODE[over]
         );

@@ -50,6 +50,8 @@ pub struct Start {
     pub command: Vec<String>,
     /// Where its output goes, after what an earlier life wrote there.
     pub log: PathBuf,
+    /// File that it makes when it is ready for those who are started after it.
+    pub ready: Option<PathBuf>,
 }
 
 /// What `/proc/PID/stat` says.
@@ -66,7 +68,7 @@ impl Process {
     /// # Errors
     /// [`LabError::Start`], [`LabError::Enter`], [`LabError::File`].
     pub fn start(lab: &Name, start: Start) -> Result<Self, LabError> {
-        let Start { role, namespace, command, log } = start;
+        let Start { role, namespace, command, log, ready: _ } = start;
         let output = OpenOptions::new()
             .create(true)
             .append(true)

@@ -39,6 +39,7 @@ pub fn prepare(
         namespace: lab.namespace(&tor.name),
         command,
         log: directory.join(log),
+        ready: None,
     };
     let file = |name: &str| directory.join(name).display().to_string();
     match tor.kind {
@@ -71,7 +72,10 @@ pub fn prepare(
                 command.extend_from_slice(more);
                 start(format!("{program} {}", tor.name), &format!("{program}.log"), command)
             };
-            Ok(vec![daemon("zebra", &[]), daemon("bgpd", &[])])
+            let mut zebra = daemon("zebra", &[]);
+            // bgpd looks for zebra once, and then only ten seconds later again.
+            zebra.ready = Some(directory.join("zserv.api"));
+            Ok(vec![zebra, daemon("bgpd", &[])])
         }
         TorKind::Rampart => {
             let store = directory.join("store");

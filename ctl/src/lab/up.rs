@@ -209,7 +209,9 @@ impl Builder<'_> {
             self.ensure_server(pod)?;
         }
         for pod in &self.topology.pods {
-            self.await_server(&format!("server {}", pod.name))?;
+            let log = pod_log(self.lab, pod);
+            let listens = || fs::read_to_string(&log).is_ok_and(|log| log.contains(READY));
+            self.await_sign(&format!("server {}", pod.name), listens)?;
         }
         self.progress.step(
             "pods",
@@ -246,9 +248,19 @@ impl Builder<'_> {
         if self.state.process(&start.role).is_some_and(Process::alive) {
             return Ok(());
         }
+        let ready = start.ready.clone();
+        if let Some(ready) = ready.as_deref().filter(|ready| ready.exists()) {
+            // Of an earlier life.
+            fs::remove_file(ready).map_err(LabError::file("remove", ready))?;
+        }
         let process = Process::start(self.lab, start)?;
+        let role = process.role.clone();
         self.state.remember(process);
-        self.state.save(self.lab)
+        self.state.save(self.lab)?;
+        match ready {
+            Some(ready) => self.await_sign(&role, || ready.exists()),
+            None => Ok(()),
+        }
     }
 
     /// Starts the server of a pod unless it runs.
@@ -261,20 +273,28 @@ impl Builder<'_> {
         self.ensure(start)
     }
 
-    fn await_server(&self, role: &str) -> Result<(), LabError> {
+    /// Waits until the process with this role gives the sign that it is ready.
+    fn await_sign(&self, role: &str, sign: impl Fn() -> bool) -> Result<(), LabError> {
+        const LIMIT: Duration = Duration::from_secs(10);
         let Some(process) = self.state.process(role) else {
             return Ok(());
         };
-        let listens = converge::until(Duration::from_secs(10), self.interrupt, || {
+        let ready = converge::until(LIMIT, self.interrupt, || {
+            if sign() {
+                return Ok(true);
+            }
             if process.alive() {
-                return Ok(fs::read_to_string(&process.log).is_ok_and(|log| log.contains(READY)));
+                return Ok(false);
             }
             Err(LabError::Ended { role: role.to_owned(), last_words: process.last_words() })
         })?;
-        if listens {
+        if ready {
             return Ok(());
         }
-        Err(LabError::TimedOut { seconds: 10, pending: format!("{role} does not listen") })
+        Err(LabError::TimedOut {
+            seconds: LIMIT.as_secs(),
+            pending: format!("{role} is not ready"),
+        })
     }
 
     fn converge(&mut self) -> Result<(), LabError> {
@@ -321,6 +341,7 @@ pub fn agent(lab: &Name, node: &Node, state: &State) -> Result<Start, LabError> 
         namespace: lab.namespace(&node.name),
         command: tor::agent_command(&state.rampart, &node.name, &store(lab), &run),
         log: run.join("agent.log"),
+        ready: None,
     })
 }
 
@@ -329,7 +350,6 @@ fn server(lab: &Name, pod: &Pod) -> Result<Start, LabError> {
     fs::create_dir_all(&directory).map_err(LabError::file("make", &directory))?;
     let us = PathBuf::from("/proc/self/exe");
     let program = fs::read_link(&us).map_err(LabError::file("find", &us))?;
-    let log = directory.join(format!("{}.log", pod.name));
     Ok(Start {
         role: format!("server {}", pod.name),
         namespace: lab.namespace(&pod.name),
@@ -342,6 +362,11 @@ fn server(lab: &Name, pod: &Pod) -> Result<Start, LabError> {
             "--ports".to_owned(),
             POD_PORTS.join(","),
         ],
-        log,
+        log: pod_log(lab, pod),
+        ready: None,
     })
+}
+
+fn pod_log(lab: &Name, pod: &Pod) -> PathBuf {
+    lab.directory().join("pods").join(format!("{}.log", pod.name))
 }

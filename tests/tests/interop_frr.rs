@@ -1,0 +1,46 @@
+//! The agent against FRR: real sockets, real kernels.
+
+use tests::interop::Implementation::Frr;
+use tests::interop::{NODE_ASN, Transport, cases};
+
+const ROUTER_ASN: u32 = 65001;
+
+#[test]
+fn ebgp_with_both_families_over_one_ipv4_session_routes_both_ways() {
+    cases::routes_both_ways(Frr, ROUTER_ASN, Transport::SharedV4);
+}
+
+#[test]
+fn ebgp_with_both_families_over_one_ipv6_session_routes_both_ways() {
+    cases::routes_both_ways(Frr, ROUTER_ASN, Transport::SharedV6);
+}
+
+#[test]
+fn ebgp_with_a_session_for_each_family_routes_both_ways() {
+    cases::routes_both_ways(Frr, ROUTER_ASN, Transport::PerFamily);
+}
+
+#[test]
+fn ibgp_routes_both_ways() {
+    cases::routes_both_ways(Frr, NODE_ASN, Transport::SharedV4);
+}
+
+#[test]
+fn a_silent_frr_loses_its_session_and_routes_when_the_hold_time_is_over() {
+    cases::silent_router_expires(Frr, ROUTER_ASN);
+}
+
+#[test]
+fn a_silent_agent_loses_its_session_at_frr_when_the_hold_time_is_over() {
+    cases::silent_agent_expires(Frr, ROUTER_ASN);
+}
+
+#[test]
+fn a_restarted_frr_gets_its_session_and_routes_back() {
+    cases::router_restarts(Frr, ROUTER_ASN);
+}
+
+#[test]
+fn a_killed_agent_leaves_its_routes_and_finds_frr_again() {
+    cases::agent_restarts(Frr, ROUTER_ASN);
+}
