@@ -105,6 +105,12 @@ impl FanOut {
                 Event::RelistEnd(kind) => changed |= self.unlisted.remove(kind),
                 Event::Apply(..) | Event::Delete(_) | Event::RelistBegin(_) => {}
             }
+            // The policy engine has the last good version of such a Node, too.
+            if let Event::Apply(object @ Object::Node(_), _) = &event
+                && self.reconciler.keeps_last_good_node(&object.key().name)
+            {
+                continue;
+            }
             forward.extend(for_policy(event));
         }
         debug!(generation, events = forward.len(), "input read");

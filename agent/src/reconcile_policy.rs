@@ -11,7 +11,7 @@
 //!
 //! At most one request to the writer is under way. Nothing is written before all kinds are listed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -34,6 +34,8 @@ use crate::observe::problems::Complaint;
 use crate::observe::{Area, Problems};
 use crate::source::Origin;
 
+/// How long the first transaction waits for the interfaces of pods.
+const PATIENCE: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Refusals in a row after which the whole table is replaced.
@@ -106,6 +108,11 @@ pub struct PolicyTask {
     progress: watch::Sender<Progress>,
     origins: BTreeMap<Key, Origin>,
     watched: Vec<IpAddr>,
+    /// Before the first transaction: pods whose interface the route thread has not told yet. A
+    /// table adopted after a restart knows them, and would lose and regain them otherwise.
+    awaited: BTreeSet<IpAddr>,
+    /// When the first transaction is written without them.
+    patience: Option<Instant>,
     /// Generation of the input handled last.
     handled: u64,
     under_way: Option<Reply>,
@@ -144,6 +151,8 @@ impl PolicyTask {
             progress,
             origins: BTreeMap::new(),
             watched: Vec::new(),
+            awaited: BTreeSet::new(),
+            patience: None,
             handled: 0,
             under_way: None,
             unknown: true,
@@ -195,6 +204,9 @@ impl PolicyTask {
             }
             Message::Interface { address, interface } => {
                 debug!(%address, interface, "pod interface");
+                if self.awaited.remove(&address) && self.awaited.is_empty() {
+                    self.not_before = None;
+                }
                 self.engine.handle(Event::Interface { address, interface });
             }
             Message::Drift(drift) => {
@@ -238,6 +250,11 @@ impl PolicyTask {
         self.problems.replace(Area::Policy, complaints);
         let watched: Vec<IpAddr> = self.engine.local_addresses().collect();
         if watched != self.watched {
+            if !self.progress.borrow().programmed {
+                let new = watched.iter().filter(|address| !self.watched.contains(address));
+                self.awaited.extend(new);
+                self.patience.get_or_insert_with(|| Instant::now() + PATIENCE);
+            }
             if self.routes.watch_pods(watched.clone()).await.is_err() {
                 warn!("the route thread has ended");
             }
@@ -267,6 +284,10 @@ impl PolicyTask {
         };
         let message = format!("{}: {}", fault.field, fault.message);
         let mut complaint = Complaint::new(code, fault.key.to_string(), message);
+        if self.engine.keeps_last_good(&fault.key) {
+            complaint.next =
+                format!("Correct {}; the last good version stays in force.", fault.field);
+        }
         complaint.location = self.origins.get(&fault.key).map(|origin| origin.locate(&fault.field));
         Some((format!("{}|{}", fault.key, fault.field), complaint))
     }
@@ -275,6 +296,13 @@ impl PolicyTask {
     fn start_next(&mut self) {
         if self.under_way.is_some() || self.not_before.is_some() || !self.engine.in_sync() {
             return;
+        }
+        if !self.awaited.is_empty() {
+            if self.patience.is_some_and(|until| until > Instant::now()) {
+                self.not_before = self.patience;
+                return;
+            }
+            self.awaited.clear();
         }
         if self.unknown {
             self.engine.settle();

@@ -1,5 +1,7 @@
 //! Harness of the tests that run real things: namespaces, routers, agents, packets.
 
+#[expect(clippy::expect_used, clippy::panic, reason = "a harness fails as a test does")]
+pub mod agent;
 pub mod fuzz;
 #[expect(clippy::expect_used, clippy::indexing_slicing, reason = "a harness fails as a test does")]
 pub mod interop;

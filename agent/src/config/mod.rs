@@ -202,6 +202,12 @@ impl Reconciler {
         }
     }
 
+    /// The Node as last applied is faulty, and an earlier version is in force.
+    #[must_use]
+    pub fn keeps_last_good_node(&self, name: &str) -> bool {
+        self.nodes.get(name).is_some_and(|t| !t.faults.is_empty() && t.good.is_some())
+    }
+
     /// Nodes in their last good version, by name.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeFacts> {
         self.nodes.values().filter_map(|tracked| tracked.good.as_ref())

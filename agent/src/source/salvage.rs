@@ -27,7 +27,14 @@ pub(super) fn network_policy(node: &Node, key: &Key) -> Option<NetworkPolicy> {
     let both = || vec!["Ingress".to_owned(), "Egress".to_owned()];
     let policy_types = match spec.get("policyTypes") {
         Some(types) => Some(strict(types).unwrap_or_else(both)),
-        None => stray.then(both),
+        None if stray => Some(both()),
+        // What Kubernetes defaults to depends on a list that may lose rules below.
+        None => {
+            let egress = spec
+                .get("egress")
+                .is_some_and(|egress| egress.as_sequence().is_none_or(|rules| !rules.is_empty()));
+            Some(if egress { both() } else { vec!["Ingress".to_owned()] })
+        }
     };
     let spec = NetworkPolicySpec {
         pod_selector: Some(pod_selector(spec)?),

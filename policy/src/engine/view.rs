@@ -82,6 +82,16 @@ pub struct EndpointSummary {
 }
 
 impl Engine {
+    /// The policy of this name has faults now, and an earlier version without any is in force.
+    #[must_use]
+    pub fn keeps_last_good(&self, key: &Key) -> bool {
+        let name = ObjectName::new(&key.namespace, &key.name);
+        let faulty = self.faults.get(key).is_some_and(|faults| !faults.is_empty());
+        key.kind == Kind::NetworkPolicy
+            && faulty
+            && self.policies.get(&name).is_some_and(|stored| stored.clean)
+    }
+
     /// Numbers, as of the last [`Engine::settle`].
     #[must_use]
     pub fn totals(&self) -> Totals {

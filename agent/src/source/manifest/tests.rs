@@ -143,7 +143,7 @@ fn an_unreadable_rule_is_dropped_and_the_others_stand() {
     let rules = spec.ingress.unwrap();
     assert_eq!(rules.len(), 1);
     assert!(rules[0].ports.is_some());
-    assert_eq!(spec.policy_types, None);
+    assert_eq!(spec.policy_types.unwrap(), ["Ingress"]);
     assert_eq!(spec.pod_selector.unwrap().match_labels.unwrap()["app"], "web");
 }
 
@@ -158,6 +158,7 @@ fn a_misspelt_direction_isolates_both_and_admits_nothing() {
 fn rules_of_the_wrong_type_admit_nothing() {
     let spec = salvaged(&format!("{POLICY}  podSelector: {{}}\n  egress: all\n")).unwrap();
     assert_eq!(spec.egress, Some(vec![]));
+    assert_eq!(spec.policy_types.unwrap(), ["Ingress", "Egress"]);
 }
 
 #[test]

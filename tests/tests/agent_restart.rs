@@ -1,0 +1,273 @@
+//! Agents that peer with each other, die and come back, and have their work undone by others.
+
+use std::path::Path;
+
+use tests::agent::{Agent, LIMIT, node, pod, policy};
+use tests::netns::{Directory, Namespace, connect};
+use tests::wait::eventually;
+
+/// Two nodes on one link, each with a pod that is isolated, in one store each.
+struct Pair {
+    left: Namespace,
+    right: Namespace,
+    left_directory: Directory,
+    right_directory: Directory,
+}
+
+fn pair() -> Pair {
+    let (left, right) = (Namespace::new("left"), Namespace::new("right"));
+    connect(&left, "up0", &right, "up0");
+    left.ip(&["addr add 192.0.2.1/24 dev up0", "addr add 2001:db8::1/64 dev up0"]);
+    right.ip(&["addr add 192.0.2.2/24 dev up0", "addr add 2001:db8::2/64 dev up0"]);
+    // Where the pods' routes lead.
+    for (namespace, number) in [(&left, 1), (&right, 2)] {
+        namespace.ip(&[
+            "link add pod0 type veth peer name pod0c",
+            "link set pod0 up",
+            "link set pod0c up",
+            &format!("route add 10.{number}.0.2/32 dev pod0"),
+            &format!("route add fd00:{number}::2/128 dev pod0"),
+        ]);
+    }
+    let objects = [
+        node("n1", &["192.0.2.1", "2001:db8::1"], &["10.1.0.0/24", "fd00:1::/64"]),
+        node("n2", &["192.0.2.2", "2001:db8::2"], &["10.2.0.0/24", "fd00:2::/64"]),
+        pod("shop", "web", "n1", ["10.1.0.2", "fd00:1::2"]),
+        pod("shop", "db", "n2", ["10.2.0.2", "fd00:2::2"]),
+        policy(
+            "shop",
+            "web",
+            "podSelector: {}, ingress: [{from: [{podSelector: {matchLabels: {app: web}}}]}]",
+        ),
+    ]
+    .concat();
+    let directories = [Directory::new("left"), Directory::new("right")];
+    for directory in &directories {
+        std::fs::create_dir_all(directory.join("store")).unwrap();
+        directory.write("store/all.yaml", &objects);
+    }
+    let [left_directory, right_directory] = directories;
+    Pair { left, right, left_directory, right_directory }
+}
+
+impl Pair {
+    fn start_left(&self) -> Agent {
+        Agent::start(&self.left, "n1", &self.left_directory)
+    }
+
+    fn start_right(&self) -> Agent {
+        Agent::start(&self.right, "n2", &self.right_directory)
+    }
+
+    fn left_reaches_right(&self) -> bool {
+        let via = |prefix, gateway: &str| self.left.routes_via(prefix, gateway.parse().unwrap());
+        via("10.2.0.0/24", "192.0.2.2") && via("fd00:2::/64", "2001:db8::2")
+    }
+
+    fn right_reaches_left(&self) -> bool {
+        let via = |prefix, gateway: &str| self.right.routes_via(prefix, gateway.parse().unwrap());
+        via("10.1.0.0/24", "192.0.2.1") && via("fd00:1::/64", "2001:db8::1")
+    }
+
+    fn connected(&self) {
+        eventually(LIMIT, "both nodes have each other's pod CIDRs, v4 and v6", || {
+            self.left_reaches_right() && self.right_reaches_left()
+        });
+    }
+}
+
+/// Follows a kernel subsystem in a namespace; what it wrote is everything that changed since.
+struct Watch<'a> {
+    daemon: tests::netns::Daemon,
+    namespace: &'a Namespace,
+    program: &'static str,
+}
+
+impl<'a> Watch<'a> {
+    fn start(
+        namespace: &'a Namespace,
+        directory: &Directory,
+        program: &'static str,
+        arguments: &[&str],
+    ) -> Self {
+        let log = directory.join(&format!("{program}.monitor"));
+        let daemon = namespace.start(Path::new(program), arguments, &log);
+        let watch = Self { daemon, namespace, program };
+        // It follows from now on once it has seen a change of our own.
+        let mut number = 0;
+        eventually(LIMIT, "the monitor listens", || {
+            number += 1;
+            watch.mark(&format!("begin{number}"));
+            watch.daemon.log().contains("begin") || watch.daemon.log().contains("203.0.113.")
+        });
+        watch
+    }
+
+    /// A change that is ours and easy to tell.
+    fn mark(&self, name: &str) {
+        match self.program {
+            "nft" => {
+                self.namespace.output("nft", &["add", "table", "inet", name]);
+            }
+            _ => {
+                let octet = name.trim_start_matches(|c: char| !c.is_ascii_digit());
+                let route = format!("203.0.113.{octet}/32");
+                self.namespace.output("ip", &["route", "replace", "blackhole", &route]);
+            }
+        }
+    }
+
+    /// Lines since the start, without our own marks.
+    fn changes(&self) -> Vec<String> {
+        self.mark("end200");
+        eventually(LIMIT, "the monitor has seen all", || {
+            self.daemon.log().contains("end200") || self.daemon.log().contains("203.0.113.200")
+        });
+        let ours = ["begin", "end200", "203.0.113.", "new generation"];
+        self.daemon
+            .log()
+            .lines()
+            .filter(|line| !line.is_empty() && !ours.iter().any(|word| line.contains(word)))
+            .map(str::to_owned)
+            .collect()
+    }
+}
+
+#[test]
+fn nodes_of_a_mesh_install_each_others_pod_cidrs() {
+    let pair = pair();
+    let (left, right) = (pair.start_left(), pair.start_right());
+    pair.connected();
+    left.synced();
+    right.synced();
+    let peers = left.peers();
+    assert_eq!(peers.len(), 1);
+    assert_eq!((peers[0].name.as_str(), peers[0].kind.as_str()), ("n2", "mesh"));
+    assert_eq!(peers[0].state, "Established");
+    assert_eq!((peers[0].received, peers[0].accepted, peers[0].sent), (2, 2, 2));
+    let routes = left.routes();
+    let shown: Vec<_> =
+        routes.iter().map(|r| (r.prefix.as_str(), r.origin.as_str(), r.fib.as_str())).collect();
+    assert_eq!(
+        shown,
+        [
+            ("10.1.0.0/24", "local", "blackhole"),
+            ("10.2.0.0/24", "n2", "ok"),
+            ("fd00:1::/64", "local", "blackhole"),
+            ("fd00:2::/64", "n2", "ok"),
+        ]
+    );
+    assert_eq!(left.problems(), []);
+}
+
+#[test]
+fn a_node_cannot_announce_what_belongs_to_another() {
+    let pair = pair();
+    // In its own store n2 claims a part of n1's pods, and somebody else's network.
+    let all = std::fs::read_to_string(pair.right_directory.join("store/all.yaml")).unwrap();
+    let forged = all.replace("'10.2.0.0/24'", "'10.2.0.0/24', '10.1.0.128/25', '198.51.100.0/24'");
+    let forged = forged.replace("'10.1.0.0/24'", "'10.77.0.0/24'");
+    pair.right_directory.write("store/all.yaml", &forged);
+    let (left, _right) = (pair.start_left(), pair.start_right());
+    eventually(LIMIT, "n1 hears all four and accepts two", || {
+        left.peers().first().is_some_and(|peer| (peer.received, peer.accepted) == (4, 2))
+    });
+    assert!(pair.left_reaches_right());
+    assert!(!pair.left.reaches("10.1.0.128/25") && !pair.left.reaches("198.51.100.0/24"));
+}
+
+#[test]
+fn a_killed_agent_leaves_all_in_place_and_its_successor_changes_nothing() {
+    let pair = pair();
+    let (left, _right) = (pair.start_left(), pair.start_right());
+    pair.connected();
+    left.synced();
+    eventually(LIMIT, "the pod's interface is known", || {
+        left.endpoints().iter().all(|endpoint| endpoint.interface.is_some())
+    });
+    left.synced();
+    let ruleset = || pair.left.output("nft", &["-s", "list", "table", "inet", "rampart"]);
+    let routes = || pair.left.routes().iter().map(|r| format!("{r:?}")).collect::<Vec<_>>();
+    let (table_before, routes_before) = (ruleset(), routes());
+    let nft = Watch::start(&pair.left, &pair.left_directory, "nft", &["monitor"]);
+    let ip = Watch::start(&pair.left, &pair.left_directory, "ip", &["monitor", "route"]);
+    left.kill();
+    assert_eq!(ruleset(), table_before);
+    assert!(pair.left_reaches_right());
+
+    let left = pair.start_left();
+    eventually(LIMIT, "the session is back", || {
+        left.peers().first().is_some_and(|peer| peer.accepted == 2)
+    });
+    left.synced();
+    assert_eq!(nft.changes(), [""; 0], "the table was touched");
+    assert_eq!(ip.changes(), [""; 0], "routes were touched");
+    assert_eq!(ruleset(), table_before);
+    assert_eq!(left.status().policy.transactions, 0);
+    let now = routes();
+    let lost: Vec<_> = routes_before.iter().filter(|route| !now.contains(route)).collect();
+    assert!(lost.is_empty(), "{lost:?}");
+}
+
+#[test]
+fn what_changed_while_the_agent_was_dead_is_made_right() {
+    let pair = pair();
+    let (left, _right) = (pair.start_left(), pair.start_right());
+    pair.connected();
+    left.synced();
+    left.kill();
+    let all = std::fs::read_to_string(pair.left_directory.join("store/all.yaml")).unwrap();
+    let open = all.replace("app: web}}}]}]", "app: nobody}}}]}]");
+    assert_ne!(open, all);
+    pair.left_directory.write("store/all.yaml", &open);
+    pair.left.output("ip", &["route", "del", "10.2.0.0/24"]);
+    let left = pair.start_left();
+    pair.connected();
+    left.synced();
+    assert!(left.policies()[0].rules[0].contains("nobody"), "{:?}", left.policies());
+    let peers = pair.left.output("nft", &["-s", "list", "table", "inet", "rampart"]);
+    assert!(!peers.contains("elements = { 10.1.0.2 . "), "{peers}");
+}
+
+#[test]
+fn routes_and_table_stay_when_the_agent_ends_in_order() {
+    let pair = pair();
+    let (left, _right) = (pair.start_left(), pair.start_right());
+    pair.connected();
+    left.synced();
+    let table = pair.left.output("nft", &["-s", "list", "table", "inet", "rampart"]);
+    left.terminate();
+    assert!(pair.left_reaches_right());
+    assert_eq!(pair.left.output("nft", &["-s", "list", "table", "inet", "rampart"]), table);
+    assert!(!pair.left_directory.join("run/agent.sock").exists());
+}
+
+#[test]
+fn damage_to_table_and_routes_is_repaired_and_told() {
+    let pair = pair();
+    let (left, _right) = (pair.start_left(), pair.start_right());
+    pair.connected();
+    left.synced();
+    let ruleset = || pair.left.output("nft", &["-s", "list", "table", "inet", "rampart"]);
+    let table = ruleset();
+    for damage in [
+        &["delete", "table", "inet", "rampart"][..],
+        &["flush", "chain", "inet", "rampart", "forward"],
+        &["add", "element", "inet", "rampart", "pods4", "{ 10.1.0.77 }"],
+        &["flush", "map", "inet", "rampart", "to6"],
+    ] {
+        let repaired = left.status().policy.repaired;
+        pair.left.output("nft", damage);
+        eventually(LIMIT, "the table is repaired", || {
+            left.status().policy.repaired > repaired && ruleset() == table
+        });
+    }
+    pair.left.output("ip", &["-6", "route", "del", "fd00:2::/64"]);
+    pair.connected();
+    eventually(LIMIT, "the repairs are told", || {
+        let codes: Vec<u16> = left.problems().iter().map(|problem| problem.code.0).collect();
+        codes.contains(&4002) && codes.contains(&3002)
+    });
+    assert!(left.status().routes.repaired >= 1);
+    left.synced();
+}
