@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::command::{describe, explain, get, status, version, wait};
 use crate::lab;
 
 /// Rampart's command line: see sessions, routes and policies of every node, and run the laboratory.
@@ -39,10 +40,20 @@ pub struct Global {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// List nodes, peers, routes, networkpolicy or endpoints of all agents
+    Get(get::GetArgs),
+    /// Show everything about one object
+    Describe(describe::DescribeArgs),
+    /// Is everything well, and if not: what, where, what next
+    Status(status::StatusArgs),
+    /// Wait until all input read so far is in the kernel
+    Wait(wait::WaitArgs),
+    /// Say what an error code means and what to do
+    Explain(explain::ExplainArgs),
     /// A whole fabric in network namespaces: racks, ToR switches, nodes, pods
     Lab(lab::args::LabArgs),
-    /// Print the version
-    Version,
+    /// Print the version of rctl and of the agents
+    Version(version::VersionArgs),
     /// Print a completion script
     Completion {
         /// Shell to complete for

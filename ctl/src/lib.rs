@@ -1,6 +1,9 @@
 //! `rctl`: every verb is request -> view -> text or JSON; and the laboratory.
 
+pub mod agents;
 pub mod args;
 pub mod client;
+pub mod command;
 pub mod failure;
 pub mod lab;
+pub mod output;

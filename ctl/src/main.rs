@@ -1,10 +1,14 @@
 //! `rctl`: parse, run, exit.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
-use ctl::args::{Cli, Verb};
+use ctl::agents::Agents;
+use ctl::args::{Cli, Global, Verb};
+use ctl::command;
 use ctl::failure::{Exit, Failure};
 use ctl::lab;
 
@@ -28,15 +32,56 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let Cli { global, verb } = cli;
-    match verb {
-        Verb::Lab(args) => lab::run(&global.lab, args),
-        Verb::Version => {
-            writeln!(std::io::stdout(), "rctl {}", env!("CARGO_PKG_VERSION")).ok();
-            Ok(Exit::Ok.into())
-        }
+    let asked = match verb {
+        Verb::Lab(args) => return lab::run(&global.lab, args),
         Verb::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "rctl", &mut std::io::stdout());
-            Ok(Exit::Ok.into())
+            return Ok(Exit::Ok.into());
         }
+        Verb::Explain(args) => return command::explain::run(&args).map(Into::into),
+        Verb::Get(args) => Asked::Get(args),
+        Verb::Describe(args) => Asked::Describe(args),
+        Verb::Status(args) => Asked::Status(args),
+        Verb::Wait(args) => Asked::Wait(args),
+        Verb::Version(args) => Asked::Version(args),
+    };
+    let exit = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            Failure::plain(Exit::Unreachable, "cannot start the client", "")
+                .because(error.to_string())
+        })?
+        .block_on(ask(&global, asked))?;
+    Ok(exit.into())
+}
+
+/// The verbs that ask agents.
+enum Asked {
+    Get(command::get::GetArgs),
+    Describe(command::describe::DescribeArgs),
+    Status(command::status::StatusArgs),
+    Wait(command::wait::WaitArgs),
+    Version(command::version::VersionArgs),
+}
+
+async fn ask(global: &Global, asked: Asked) -> Result<Exit, Failure> {
+    // An agent that waits answers only when the wait is over.
+    let patience = match &asked {
+        Asked::Wait(args) => Some(args.timeout + Duration::from_secs(5)),
+        Asked::Get(_) | Asked::Describe(_) | Asked::Status(_) | Asked::Version(_) => None,
+    };
+    let agents = Agents::discover(
+        global.socket.as_deref(),
+        &global.lab.directory(),
+        Path::new(api::constant::RUN_DIR),
+        patience,
+    );
+    match asked {
+        Asked::Get(args) => command::get::run(&agents, &args).await,
+        Asked::Describe(args) => command::describe::run(&agents, &args).await,
+        Asked::Status(args) => command::status::run(&agents, &args).await,
+        Asked::Wait(args) => command::wait::run(&agents, &args).await,
+        Asked::Version(args) => command::version::run(&agents, &args).await,
     }
 }
