@@ -329,8 +329,8 @@ fn reflect(c: &mut Criterion) {
                     }
                     elapsed += start.elapsed();
                     assert!(written > 1000 * 999 * 40 / 2);
-                    for n in 0..1000 {
-                        bench.speaker.receive(bench.now, bench.conns[n], &updates[n][1]);
+                    for (conn, [_, withdraw]) in bench.conns.iter().zip(&updates) {
+                        bench.speaker.receive(bench.now, *conn, withdraw);
                     }
                     bench.turn();
                 }

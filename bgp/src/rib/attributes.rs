@@ -154,7 +154,8 @@ impl AttributeStore {
             }
             let hash = hash_of(self.seed, &entry.attributes, entry.source);
             // What it owns on the heap goes now, not when the place is used again.
-            entry.attributes = own();
+            entry.attributes.extra = None;
+            entry.attributes.as_path.segments.clear();
             if let Ok(found) = self.index.find_entry(hash, |other| *other == id) {
                 found.remove();
                 self.free.push(id);

@@ -13,6 +13,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
+use smallvec::SmallVec;
 
 use super::Identity;
 use super::attributes::{AttributeId, Entry, Source};
@@ -116,15 +117,21 @@ impl GroupKey {
         entry: &Entry,
         family: Family,
     ) -> (IpAddr, Attributes) {
-        let mut attributes = entry.attributes.clone();
-        let own_next_hop = self.next_hop(family).unwrap_or(attributes.next_hop);
+        let own_next_hop = self.next_hop(family).unwrap_or(entry.attributes.next_hop);
         if self.external {
-            to_external(&mut attributes, identity.asn);
-            return (own_next_hop, attributes);
+            return (own_next_hop, to_external(&entry.attributes, identity.asn));
         }
-        if attributes.local_pref.is_none() {
-            attributes.local_pref = Some(DEFAULT_LOCAL_PREF);
-        }
+        let theirs = &entry.attributes;
+        let mut attributes = Attributes {
+            origin: theirs.origin,
+            as_path: AsPath { segments: theirs.as_path.segments.iter().map(copy).collect() },
+            next_hop: theirs.next_hop,
+            med: theirs.med,
+            local_pref: Some(theirs.local_pref.unwrap_or(DEFAULT_LOCAL_PREF)),
+            originator_id: theirs.originator_id,
+            cluster_list: SmallVec::from_slice(&theirs.cluster_list),
+            extra: theirs.extra.clone(),
+        };
         match entry.source {
             Source::Local => (own_next_hop, attributes),
             // RFC 4271 §5.1.3: the next hop is not changed towards internal peers.
@@ -139,29 +146,44 @@ impl GroupKey {
 }
 
 /// RFC 4271 §5.1.2 to §5.1.5, RFC 4456 §8, RFC 4360 §6.
-fn to_external(attributes: &mut Attributes, asn: Asn) {
-    prepend(&mut attributes.as_path, asn);
-    attributes.local_pref = None;
-    attributes.med = None;
-    attributes.originator_id = None;
-    attributes.cluster_list.clear();
-    if let Some(extra) = &mut attributes.extra {
+fn to_external(theirs: &Attributes, asn: Asn) -> Attributes {
+    let mut extra = theirs.extra.clone();
+    if let Some(extra) = &mut extra {
         // Non-transitive extended communities stay in the AS.
         const NON_TRANSITIVE: u8 = 0x40;
         extra.extended_communities.retain(|[kind, ..]| kind & NON_TRANSITIVE == 0);
     }
+    Attributes {
+        origin: theirs.origin,
+        as_path: prepended(&theirs.as_path, asn),
+        next_hop: theirs.next_hop,
+        med: None,
+        local_pref: None,
+        originator_id: None,
+        cluster_list: SmallVec::new(),
+        extra,
+    }
 }
 
-/// Puts `asn` in front (RFC 4271 §5.1.2 b): into the leading AS_SEQUENCE if it has room.
-fn prepend(path: &mut AsPath, asn: Asn) {
+/// `path` with `asn` in front (RFC 4271 §5.1.2 b): in the leading AS_SEQUENCE if it has room.
+fn prepended(path: &AsPath, asn: Asn) -> AsPath {
     const MOST: usize = 255;
-    if let Some(first) = path.segments.first_mut()
-        && first.kind == SegmentKind::Sequence
-        && first.asns.len() < MOST
-    {
-        first.asns.insert(0, asn);
-        return;
-    }
-    let segment = Segment { kind: SegmentKind::Sequence, asns: std::iter::once(asn).collect() };
-    path.segments.insert(0, segment);
+    let mut asns = SmallVec::new();
+    asns.push(asn);
+    let rest = match path.segments.split_first() {
+        Some((first, rest)) if first.kind == SegmentKind::Sequence && first.asns.len() < MOST => {
+            asns.extend_from_slice(&first.asns);
+            rest
+        }
+        Some(_) | None => &path.segments,
+    };
+    let mut segments = SmallVec::new();
+    segments.push(Segment { kind: SegmentKind::Sequence, asns });
+    segments.extend(rest.iter().map(copy));
+    AsPath { segments }
+}
+
+/// A clone in one piece, where `SmallVec::clone` goes item by item.
+fn copy(segment: &Segment) -> Segment {
+    Segment { kind: segment.kind, asns: SmallVec::from_slice(&segment.asns) }
 }

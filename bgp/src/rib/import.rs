@@ -35,8 +35,8 @@ impl Rib {
             let Some((nlri, next_hop)) = announced else { continue };
             let theirs = if last { attributes.take() } else { attributes.clone() };
             match theirs {
-                Some(attributes) if update.treat_as_withdraw.is_none() => {
-                    let attributes = Attributes { next_hop: *next_hop, ..attributes };
+                Some(mut attributes) if update.treat_as_withdraw.is_none() => {
+                    attributes.next_hop = *next_hop;
                     self.announce_all(peer, nlri, attributes);
                 }
                 _ => self.withdraw_all(peer, nlri),

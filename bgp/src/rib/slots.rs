@@ -1,7 +1,5 @@
 //! Slots: small numbers that name the prefixes of one table, and sparse sets of them.
 
-use std::collections::BTreeMap;
-
 /// Names a prefix in one table for as long as anything refers to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Slot(pub(crate) u32);
@@ -18,13 +16,20 @@ const BLOCK: u32 = WORDS * 64;
 
 /// The slots in which one peer has a path.
 ///
-/// Costs a bit per slot where the peer is dense and some 50 octets per slot where it is sparse,
+/// Costs a bit per slot where the peer is dense and some 40 octets per slot where it is sparse,
 /// and walks in time proportional to the members: the death of one small peer among thousands
 /// must not look at the whole table.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SlotSet {
-    blocks: BTreeMap<u32, [u64; WORDS as usize]>,
+    /// Ascending. Slots are mostly taken in order, so that a new block mostly comes last.
+    blocks: Vec<Block>,
     len: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Block {
+    number: u32,
+    words: [u64; WORDS as usize],
 }
 
 impl SlotSet {
@@ -35,8 +40,15 @@ impl SlotSet {
     /// True if it was not in the set.
     pub(crate) fn insert(&mut self, slot: Slot) -> bool {
         let (block, word, bit) = place(slot);
-        let words = self.blocks.entry(block).or_default();
-        let Some(word) = words.get_mut(word) else { return false };
+        let index = match self.position(block) {
+            Ok(index) => index,
+            Err(index) => {
+                self.blocks.insert(index, Block { number: block, words: [0; WORDS as usize] });
+                index
+            }
+        };
+        let words = self.blocks.get_mut(index).map(|block| &mut block.words);
+        let Some(word) = words.and_then(|words| words.get_mut(word)) else { return false };
         let new = *word & bit == 0;
         *word |= bit;
         self.len += usize::from(new);
@@ -46,22 +58,35 @@ impl SlotSet {
     /// True if it was in the set.
     pub(crate) fn remove(&mut self, slot: Slot) -> bool {
         let (block, word, bit) = place(slot);
-        let Some(words) = self.blocks.get_mut(&block) else { return false };
+        let Ok(index) = self.position(block) else { return false };
+        let Some(Block { words, .. }) = self.blocks.get_mut(index) else { return false };
         let Some(word) = words.get_mut(word) else { return false };
         let was = *word & bit != 0;
         *word &= !bit;
         self.len -= usize::from(was);
-        if *words == [0; WORDS as usize] {
-            self.blocks.remove(&block);
+        if self.len == 0 {
+            // A block left empty in between costs little, and its place is likely to be used again.
+            self.blocks = Vec::new();
         }
         was
     }
 
+    /// Where a block is, or belongs.
+    fn position(&self, block: u32) -> Result<usize, usize> {
+        match self.blocks.last() {
+            Some(last) if last.number == block => Ok(self.blocks.len() - 1),
+            Some(last) if last.number > block => {
+                self.blocks.binary_search_by_key(&block, |block| block.number)
+            }
+            Some(_) | None => Err(self.blocks.len()),
+        }
+    }
+
     /// The members, ascending.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Slot> {
-        self.blocks.iter().flat_map(|(block, words)| {
+        self.blocks.iter().flat_map(|Block { number, words }| {
             (0..WORDS).zip(words).flat_map(move |(word, bits)| {
-                let base = block * BLOCK + word * 64;
+                let base = number * BLOCK + word * 64;
                 Bits(*bits).map(move |bit| Slot(base + bit))
             })
         })

@@ -240,6 +240,9 @@ impl<K: Key> Table<K> {
     }
 
     fn slot_of(&mut self, key: K) -> Slot {
+        if self.index.len() == self.index.capacity() {
+            self.grow();
+        }
         let Self { index, nets, vacant, seed, .. } = self;
         let same = |slot: &Slot| nets.get(slot.index()).is_some_and(|net| net.key == key);
         let rehash = |slot: &Slot| nets.get(slot.index()).map_or(0, |net| net.key.hash(*seed));
@@ -258,6 +261,18 @@ impl<K: Key> Table<K> {
             None => nets.push(net),
         }
         slot
+    }
+
+    /// Doubles the index. In the order of the slab: left to itself, the hash table would fetch the
+    /// keys in the order of their hashes, a cache miss each.
+    fn grow(&mut self) {
+        let mut index = HashTable::with_capacity((self.index.capacity() * 2).max(16));
+        let (nets, seed) = (&self.nets, self.seed);
+        let rehash = |slot: &Slot| nets.get(slot.index()).map_or(0, |net| net.key.hash(seed));
+        for (slot, net) in self.iter() {
+            index.insert_unique(net.key.hash(seed), slot, rehash);
+        }
+        self.index = index;
     }
 
     fn touch(&mut self, slot: Slot) {

@@ -56,28 +56,26 @@ impl Speaker {
             let next_hops = [peer.next_hop_v4.map(IpAddr::V4), peer.next_hop_v6.map(IpAddr::V6)];
             next_hops.into_iter().chain([peer.local_address]).flatten()
         });
-        let sessions = self
-            .neighbours
-            .values()
-            .filter_map(|neighbour| Some(neighbour.record.up.as_ref()?.local?.ip().to_canonical()));
+        let sessions = self.neighbours.iter().filter_map(|(_, neighbour)| {
+            Some(neighbour.record.up.as_ref()?.local?.ip().to_canonical())
+        });
         configured.chain(sessions).collect()
     }
 
     fn add(&mut self, now: Instant, peer: &PeerConfig) {
-        let number = self.next_number;
-        self.next_number += 1;
+        let number = self.neighbours.next_number();
         // Peers of one speaker must not move in step, nor all speakers with one peer.
         let seed = u64::from(self.config.router_id.0.to_bits()) << 32 | u64::from(number);
         let mut session = session::Peer::new(now, number, self.local(), peer.clone(), seed);
         session.start(now);
-        self.neighbours.insert(number, Neighbour::new(session, peer.clone()));
+        self.neighbours.push(Neighbour::new(session, peer.clone()));
         self.by_address.insert(peer.address, number);
         self.attend(now, number);
     }
 
     fn remove(&mut self, now: Instant, address: IpAddr) {
         let Some(number) = self.by_address.remove(&address) else { return };
-        let Some(neighbour) = self.neighbours.get_mut(&number) else { return };
+        let Some(neighbour) = self.neighbours.get_mut(number) else { return };
         let notification = Notification::new(error_code::CEASE, cease::PEER_DECONFIGURED);
         neighbour.session.stop(now, &notification);
         neighbour.record.leaving = true;
@@ -93,7 +91,7 @@ impl Speaker {
     fn reset_all(&mut self, now: Instant) {
         let numbers: Vec<u32> = self.by_address.values().copied().collect();
         for number in numbers {
-            if let Some(neighbour) = self.neighbours.get_mut(&number)
+            if let Some(neighbour) = self.neighbours.get_mut(number)
                 && neighbour.record.up.is_some()
             {
                 let notification =
@@ -106,7 +104,7 @@ impl Speaker {
 
     fn change(&mut self, now: Instant, number: u32, peer: &PeerConfig) {
         let local = self.local();
-        let Some(neighbour) = self.neighbours.get_mut(&number) else { return };
+        let Some(neighbour) = self.neighbours.get_mut(number) else { return };
         let old = std::mem::replace(&mut neighbour.record.config, peer.clone());
         neighbour.session.reconfigure(now, local, peer.clone());
         // A pause for too many prefixes ends with the change that may be its cure.
@@ -115,7 +113,7 @@ impl Speaker {
             neighbour.session.reset(now, &notification, None);
         }
         self.attend(now, number);
-        let Some(neighbour) = self.neighbours.get_mut(&number) else { return };
+        let Some(neighbour) = self.neighbours.get_mut(number) else { return };
         let Some(up) = neighbour.record.up.clone() else { return };
         let key = group_key(peer, &up.negotiated, up.local);
         self.rib.regroup(up.index, key);

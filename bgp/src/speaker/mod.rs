@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ipnet::IpNet;
 
-use self::neighbour::Neighbour;
+use self::neighbour::Neighbours;
 use crate::config::Config;
 use crate::rib::{Identity, Rib};
 use crate::session;
@@ -44,11 +44,10 @@ pub struct Speaker {
     rib: Rib,
     /// By the number in the upper half of their connection ids. Peers that were removed stay until
     /// their last words are sent.
-    neighbours: BTreeMap<u32, Neighbour>,
+    neighbours: Neighbours,
     by_address: BTreeMap<IpAddr, u32>,
     /// By index in the RIB.
     by_index: Vec<u32>,
-    next_number: u32,
     outputs: VecDeque<Output>,
     /// Nobody needs to be called before.
     deadline: Option<Instant>,
@@ -63,10 +62,9 @@ impl Speaker {
         let mut speaker = Self {
             rib: Rib::new(identity(&nobody)),
             config: nobody,
-            neighbours: BTreeMap::new(),
+            neighbours: Neighbours::default(),
             by_address: BTreeMap::new(),
             by_index: Vec::new(),
-            next_number: 0,
             outputs: VecDeque::new(),
             deadline: None,
             start: now,
@@ -105,7 +103,7 @@ impl Speaker {
         local: SocketAddr,
     ) -> Result<ConnectionId, Refusal> {
         let number = self.by_address.get(&remote.ip().to_canonical()).copied();
-        let entry = number.and_then(|number| Some((number, self.neighbours.get_mut(&number)?)));
+        let entry = number.and_then(|number| Some((number, self.neighbours.get_mut(number)?)));
         let Some((number, neighbour)) = entry else {
             self.outputs.push_back(Output::Event(SpeakerEvent::UnknownNeighbour { remote }));
             return Err(Refusal::UnknownPeer);
@@ -120,7 +118,7 @@ impl Speaker {
 
     /// [`Output::Connect`] succeeded.
     pub fn connected(&mut self, now: Instant, conn: ConnectionId, local: SocketAddr) {
-        if let Some(neighbour) = self.neighbours.get_mut(&conn.peer()) {
+        if let Some(neighbour) = self.neighbours.get_mut(conn.peer()) {
             neighbour.session.connected(now, conn, local);
             self.attend(now, conn.peer());
         }
@@ -128,7 +126,7 @@ impl Speaker {
 
     /// [`Output::Connect`] failed.
     pub fn connect_failed(&mut self, now: Instant, conn: ConnectionId, reason: String) {
-        if let Some(neighbour) = self.neighbours.get_mut(&conn.peer()) {
+        if let Some(neighbour) = self.neighbours.get_mut(conn.peer()) {
             neighbour.session.connect_failed(now, conn, reason);
             self.attend(now, conn.peer());
             self.bury(conn.peer());
@@ -137,7 +135,7 @@ impl Speaker {
 
     /// The TCP connection is gone.
     pub fn closed(&mut self, now: Instant, conn: ConnectionId, reason: String) {
-        if let Some(neighbour) = self.neighbours.get_mut(&conn.peer()) {
+        if let Some(neighbour) = self.neighbours.get_mut(conn.peer()) {
             neighbour.session.closed(now, conn, reason);
             self.attend(now, conn.peer());
             self.bury(conn.peer());
@@ -153,19 +151,23 @@ impl Speaker {
         out: &mut Vec<Bytes>,
         max_bytes: usize,
     ) {
-        let Some(neighbour) = self.neighbours.get_mut(&conn.peer()) else { return };
-        let own = neighbour.session.transmit(now, conn, out);
+        let Some(neighbour) = self.neighbours.get_mut(conn.peer()) else { return };
+        let mut handed = neighbour.session.transmit(now, conn, out);
         match neighbour.record.up.as_ref().filter(|up| up.conn == conn) {
-            Some(up) if own < max_bytes => {
-                let handed = self.rib.transmit(up.index, out, max_bytes - own);
-                neighbour.record.refreshes_sent += handed.route_refreshes;
-                neighbour.session.streamed(now, conn, handed.bytes, handed.updates);
+            Some(up) if handed < max_bytes => {
+                let stream = self.rib.transmit(up.index, out, max_bytes - handed);
+                neighbour.record.refreshes_sent += stream.route_refreshes;
+                neighbour.session.streamed(now, conn, stream.bytes, stream.updates);
+                handed += stream.bytes;
             }
             Some(_) => {}
-            None if own == 0 => self.bury(conn.peer()),
+            None if handed == 0 => self.bury(conn.peer()),
             None => {}
         }
-        self.watch(conn.peer());
+        // Only what was handed out starts a timer.
+        if handed > 0 {
+            self.watch(conn.peer());
+        }
     }
 
     /// The next thing for the driver to do.
@@ -175,7 +177,7 @@ impl Speaker {
         }
         while let Some(index) = self.rib.poll_ready() {
             let number = self.by_index.get(index.position()).copied();
-            let up = number.and_then(|number| self.neighbours.get(&number)?.record.up.as_ref());
+            let up = number.and_then(|number| self.neighbours.get(number)?.record.up.as_ref());
             if let Some(up) = up.filter(|up| up.index == index) {
                 return Some(Output::Transmit { conn: up.conn });
             }
@@ -190,7 +192,7 @@ impl Speaker {
         self.rib.flush();
         while let Some(index) = self.rib.hopeless() {
             let Some(number) = self.by_index.get(index.position()).copied() else { return };
-            let Some(neighbour) = self.neighbours.get_mut(&number) else { return };
+            let Some(neighbour) = self.neighbours.get_mut(number) else { return };
             let notification = Notification::new(error_code::CEASE, cease::OUT_OF_RESOURCES);
             neighbour.session.reset(now, &notification, Some(OUT_OF_RESOURCES_PAUSE));
             self.attend(now, number);
@@ -201,7 +203,7 @@ impl Speaker {
     /// Clears the hold-down of a peer, closes its session (Cease 6/4) and starts again.
     pub fn reset(&mut self, now: Instant, peer: IpAddr) {
         let Some(number) = self.by_address.get(&peer).copied() else { return };
-        let Some(neighbour) = self.neighbours.get_mut(&number) else { return };
+        let Some(neighbour) = self.neighbours.get_mut(number) else { return };
         let notification = Notification::new(error_code::CEASE, cease::ADMIN_RESET);
         neighbour.session.reset(now, &notification, None);
         self.attend(now, number);
@@ -209,8 +211,8 @@ impl Speaker {
 
     /// Forgets a removed peer whose last words are sent.
     fn bury(&mut self, number: u32) {
-        if self.neighbours.get(&number).is_some_and(|neighbour| neighbour.record.leaving) {
-            self.neighbours.remove(&number);
+        if self.neighbours.get(number).is_some_and(|neighbour| neighbour.record.leaving) {
+            self.neighbours.remove(number);
         }
     }
 

@@ -62,6 +62,43 @@ pub(super) struct Stage<'a> {
     pub(super) outputs: &'a mut VecDeque<Output>,
 }
 
+/// Peers by number: found with one look, a thousand times in a turn.
+#[derive(Debug, Default)]
+pub(super) struct Neighbours {
+    /// A number is never used again; the place of a peer that was removed stays empty.
+    places: Vec<Option<Box<Neighbour>>>,
+}
+
+impl Neighbours {
+    /// The number of the next peer.
+    pub(super) fn next_number(&self) -> u32 {
+        u32::try_from(self.places.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Adds the next peer.
+    pub(super) fn push(&mut self, neighbour: Neighbour) {
+        self.places.push(Some(Box::new(neighbour)));
+    }
+
+    pub(super) fn remove(&mut self, number: u32) {
+        if let Some(place) = self.places.get_mut(number as usize) {
+            *place = None;
+        }
+    }
+
+    pub(super) fn get(&self, number: u32) -> Option<&Neighbour> {
+        self.places.get(number as usize)?.as_deref()
+    }
+
+    pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut Neighbour> {
+        self.places.get_mut(number as usize)?.as_deref_mut()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Neighbour)> {
+        (0..).zip(&self.places).filter_map(|(number, place)| Some((number, place.as_deref()?)))
+    }
+}
+
 impl Neighbour {
     pub(super) fn new(session: session::Peer, config: PeerConfig) -> Self {
         let record = Record {

@@ -15,7 +15,7 @@ impl Speaker {
         self.set_clock(now);
         let number = conn.peer();
         let Self { rib, by_index, outputs, neighbours, .. } = self;
-        let Some(neighbour) = neighbours.get_mut(&number) else { return };
+        let Some(neighbour) = neighbours.get_mut(number) else { return };
         let mut stage = Stage { now, number, rib, by_index, outputs };
         let record = &mut neighbour.record;
         neighbour.session.receive(now, conn, bytes, &mut |event| record.take(&mut stage, event));
@@ -32,7 +32,7 @@ impl Speaker {
     /// Does what the session of a peer wants done, after every call to it.
     pub(super) fn attend(&mut self, now: Instant, number: u32) {
         let Self { rib, by_index, outputs, neighbours, .. } = self;
-        let Some(neighbour) = neighbours.get_mut(&number) else { return };
+        let Some(neighbour) = neighbours.get_mut(number) else { return };
         let mut stage = Stage { now, number, rib, by_index, outputs };
         while let Some(output) = neighbour.session.poll_output() {
             match output {
@@ -54,7 +54,7 @@ impl Speaker {
 
     /// The deadline is not later than that of this peer.
     pub(super) fn watch(&mut self, number: u32) {
-        let theirs = self.neighbours.get(&number).and_then(|n| n.session.poll_timeout());
+        let theirs = self.neighbours.get(number).and_then(|n| n.session.poll_timeout());
         self.deadline = match (self.deadline, theirs) {
             (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
             (deadline, None) | (None, deadline) => deadline,
@@ -73,9 +73,9 @@ impl Speaker {
             return;
         }
         self.deadline = None;
-        let numbers: Vec<u32> = self.neighbours.keys().copied().collect();
+        let numbers: Vec<u32> = self.neighbours.iter().map(|(number, _)| number).collect();
         for number in numbers {
-            if let Some(neighbour) = self.neighbours.get_mut(&number)
+            if let Some(neighbour) = self.neighbours.get_mut(number)
                 && neighbour.session.poll_timeout().is_some_and(|at| at <= now)
             {
                 neighbour.session.handle_timeout(now);

@@ -13,7 +13,7 @@ impl Speaker {
     #[must_use]
     pub fn peers(&self, now: Instant) -> Vec<PeerView> {
         let numbers = self.by_address.values();
-        numbers.filter_map(|number| Some(self.peer(now, self.neighbours.get(number)?))).collect()
+        numbers.filter_map(|number| Some(self.peer(now, self.neighbours.get(*number)?))).collect()
     }
 
     /// All prefixes with their paths, sorted.
@@ -26,7 +26,7 @@ impl Speaker {
     #[must_use]
     pub fn summary(&self) -> Summary {
         let numbers = self.by_address.values();
-        let neighbours = numbers.filter_map(|number| self.neighbours.get(number));
+        let neighbours = numbers.filter_map(|number| self.neighbours.get(*number));
         Summary {
             asn: self.config.asn,
             router_id: self.config.router_id.0,
@@ -102,7 +102,7 @@ impl Speaker {
 
     fn origin(&self, index: Option<PeerIndex>) -> PathFrom {
         let number = index.and_then(|index| self.by_index.get(index.position()));
-        match number.and_then(|number| self.neighbours.get(number)) {
+        match number.and_then(|number| self.neighbours.get(*number)) {
             None => PathFrom::Local,
             Some(Neighbour { record, .. }) => PathFrom::Peer {
                 address: record.config.address,
