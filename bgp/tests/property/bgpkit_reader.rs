@@ -17,6 +17,12 @@ pub fn message(bytes: &[u8], context: &Context) -> Result<BgpMessage, String> {
         .map_err(|e| e.to_string())
 }
 
+/// The message as bgpkit-parser would have written it.
+pub fn rewrite(bytes: &[u8], context: &Context) -> Result<Vec<u8>, String> {
+    let width = if context.four_octet_as { AsnLength::Bits32 } else { AsnLength::Bits16 };
+    message(bytes, context)?.encode(width).map(Vec::from).map_err(|e| e.to_string())
+}
+
 pub fn read(bytes: &[u8], context: &Context) -> Result<Reading, String> {
     let BgpMessage::Update(update) = message(bytes, context)? else {
         return Err("not an UPDATE".into());

@@ -42,6 +42,21 @@ proptest! {
     }
 
     #[test]
+    fn messages_that_others_write_read_back_the_same(announcement in announcement()) {
+        let announcement = unicast_only(without_default_routes(announcement));
+        let bytes = encoded(&announcement);
+        for message in split(&bytes, &announcement.context) {
+            let expected = ours(message, &announcement.context);
+            for write in [netgauze_reader::rewrite, bgpkit_reader::rewrite] {
+                let theirs = write(message, &announcement.context);
+                prop_assert!(theirs.is_ok(), "{:?}", theirs);
+                let read = theirs.and_then(|bytes| ours(&bytes, &announcement.context));
+                prop_assert_eq!(&expected, &read);
+            }
+        }
+    }
+
+    #[test]
     fn all_readers_agree_on_the_fixed_part_of_an_open(open in open()) {
         let mut bytes = Vec::new();
         encode::open(&open, &mut bytes);

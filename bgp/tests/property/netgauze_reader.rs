@@ -8,6 +8,7 @@ use netgauze_bgp_pkt::BgpMessage;
 use netgauze_bgp_pkt::path_attribute::{AsPath, MpReach, MpUnreach, PathAttributeValue};
 use netgauze_bgp_pkt::wire::deserializer::BgpParsingContext;
 use netgauze_iana::address_family::AddressType;
+use netgauze_parse_utils::WritablePdu;
 use netgauze_parse_utils::reader::SliceReader;
 use netgauze_parse_utils::traits::ParseFromWithOneInput;
 
@@ -27,6 +28,13 @@ pub fn message(bytes: &[u8], context: &Context) -> Result<BgpMessage, String> {
         true,
     );
     BgpMessage::parse(&mut SliceReader::new(bytes), &mut parsing).map_err(|e| format!("{e:?}"))
+}
+
+/// The message as netgauze would have written it.
+pub fn rewrite(bytes: &[u8], context: &Context) -> Result<Vec<u8>, String> {
+    let mut out = Vec::new();
+    message(bytes, context)?.write(&mut out).map_err(|e| format!("{e:?}"))?;
+    Ok(out)
 }
 
 pub fn read(bytes: &[u8], context: &Context) -> Result<Reading, String> {
