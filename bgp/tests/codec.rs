@@ -379,6 +379,25 @@ fn external_session_is_not_told_internal_attributes() {
 }
 
 #[test]
+fn non_transitive_extended_community_stays_inside_the_as() {
+    let (inside, outside) = ([0x40, 4, 0, 0, 0, 0, 0, 1], [0, 2, 0, 0, 0, 0, 0, 1]);
+    let family = Family::Ipv4;
+    for (context, expected) in [(internal(), vec![inside, outside]), (external(), vec![outside])] {
+        let extended_communities = vec![inside, outside];
+        let extra = Extra { extended_communities, ..Extra::default() };
+        let attributes = Attributes { extra: Some(Box::new(extra)), ..attributes() };
+        let mut bytes = Vec::new();
+        let hop = next_hop(family);
+        let mut writer =
+            UpdateWriter::announce(&mut bytes, &context, family, hop, &attributes).unwrap();
+        writer.push(None, prefixes(family, 1)[0]);
+        writer.finish();
+        let got = updates(&bytes, &context).remove(0).attributes.unwrap();
+        assert_eq!(got.extra.unwrap().extended_communities, expected);
+    }
+}
+
+#[test]
 fn as_path_segment_beyond_255_asns_is_split_on_the_wire() {
     let asns: Vec<_> = (1..=600).map(Asn).collect();
     let segment = Segment { kind: SegmentKind::Sequence, asns: asns.iter().copied().collect() };

@@ -58,6 +58,9 @@ fn legal(mut attributes: Attributes, context: &Context) -> Attributes {
         attributes.local_pref = None;
         attributes.originator_id = None;
         attributes.cluster_list.clear();
+        for community in attributes.extra.iter_mut().flat_map(|e| &mut e.extended_communities) {
+            community[0] &= !0x40; // transitive: the others stay inside the AS
+        }
         let asns = [PEER].into_iter().collect();
         let first = Segment { kind: SegmentKind::Sequence, asns };
         attributes.as_path.segments.insert(0, first);

@@ -137,9 +137,16 @@ fn accepted_update(update: &Update<'_>, context: &Context, outcome: &mut Outcome
 fn announce_again(nlri: Nlri<'_>, next_hop: IpAddr, attributes: &Attributes, context: &Context) {
     assert!(attributes.extra.as_deref() != Some(&Extra::default()), "one form for 'nothing'");
     let mut expected = Attributes { next_hop, ..attributes.clone() };
-    for unknown in expected.extra.iter_mut().flat_map(|extra| &mut extra.unknown) {
-        unknown.flags |= 0x20; // Partial, because we pass it on
+    if let Some(extra) = &mut expected.extra {
+        for unknown in &mut extra.unknown {
+            unknown.flags |= 0x20; // Partial, because we pass it on
+        }
+        if context.external {
+            // Non-transitive ones stay inside the AS.
+            extra.extended_communities.retain(|[kind, ..]| kind & 0x40 == 0);
+        }
     }
+    expected.extra.take_if(|extra| **extra == Extra::default());
     let mut bytes = Vec::new();
     let Ok(mut writer) =
         UpdateWriter::announce(&mut bytes, context, nlri.family, next_hop, attributes)

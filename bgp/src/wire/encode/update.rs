@@ -69,8 +69,8 @@ impl<'a> UpdateWriter<'a> {
     /// Will announce prefixes of `family` with `attributes` and `next_hop`
     /// (`attributes.next_hop` is not looked at).
     ///
-    /// LOCAL_PREF goes to internal peers only, where it is mandatory, as do ORIGINATOR_ID and
-    /// CLUSTER_LIST.
+    /// Only internal peers are told LOCAL_PREF (mandatory there), ORIGINATOR_ID, CLUSTER_LIST and
+    /// non-transitive extended communities.
     ///
     /// # Errors
     /// [`EncodeError`]; nothing was written.
@@ -261,7 +261,7 @@ fn write_attributes(
         }
     }
     if let Some(extra) = &attributes.extra {
-        list(out, code::EXTENDED_COMMUNITIES, &extra.extended_communities, |c| *c);
+        write_extended_communities(out, context, &extra.extended_communities);
     }
     if !context.four_octet_as {
         write_as4(out, attributes);
@@ -278,6 +278,23 @@ fn write_attributes(
             attribute(out, raw.flags | PARTIAL, raw.code, &raw.value);
         }
     }
+}
+
+/// Non-transitive ones stay inside the AS (RFC 4360 §6).
+fn write_extended_communities(out: &mut Vec<u8>, context: &Context, communities: &[[u8; 8]]) {
+    let stays = |community: &[u8; 8]| is_non_transitive(*community);
+    if context.external && communities.iter().any(stays) {
+        let sent: Vec<_> = communities.iter().copied().filter(|c| !stays(c)).collect();
+        list(out, code::EXTENDED_COMMUNITIES, &sent, |c| *c);
+    } else {
+        list(out, code::EXTENDED_COMMUNITIES, communities, |c| *c);
+    }
+}
+
+/// The T bit of the type (RFC 4360 §2).
+const fn is_non_transitive(community: [u8; 8]) -> bool {
+    let [kind, ..] = community;
+    kind & 0x40 != 0
 }
 
 fn write_aggregation(out: &mut Vec<u8>, context: &Context, extra: &Extra) {
