@@ -1,5 +1,7 @@
 //! Agents that peer with each other, die and come back, and have their work undone by others.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 use std::path::Path;
 
 use tests::agent::{Agent, LIMIT, node, pod, policy};
