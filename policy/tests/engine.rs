@@ -353,3 +353,56 @@ fn views_tell_what_is_in_force() {
     assert_eq!(totals.set_elements, elements as u64);
     assert_eq!(node.engine.local_addresses().count(), 2);
 }
+
+#[test]
+fn a_set_that_goes_and_comes_back_around_a_refusal_is_still_known() {
+    let mut node = Node1::with("n1", &shop());
+    node.engine.handle(Event::Apply(object(&pod("api", "n2", 5, ""))));
+    let first = node.engine.poll_transaction().expect("change");
+    let policy = object(FROM_API);
+    node.engine.handle(Event::Delete(support::cluster::key(&policy)));
+    node.engine.settle();
+    let reason = "no memory".to_owned();
+    node.engine.acknowledge(first.id, Err(ApplyError { errno: 12, step: None, reason }));
+    node.engine.handle(Event::Apply(policy));
+    node.program();
+    assert!(both(&node, "10.2.0.5", "10.1.0.1") && !both(&node, "10.2.0.1", "10.1.0.1"));
+}
+
+#[test]
+fn a_renamed_port_moves_named_ports_on_either_side() {
+    let named = |name: &str, node: &str, port: u16| {
+        let container = format!("[{{name: c, ports: [{{name: http, containerPort: {port}}}]}}]");
+        pod(name, node, 1, "").replace("[{name: c}]", &container)
+    };
+    let policy = "kind: NetworkPolicy\nmetadata: {name: named, namespace: shop}\n\
+        spec: {podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress, Egress], \
+        ingress: [{ports: [{port: http}]}], egress: [{to: [{podSelector: {}}], ports: [{port: http}]}]}";
+    let parts = [NODE, &named("web", "n1", 80), &named("api", "n2", 80), policy].join("\n---\n");
+    let mut node = Node1::with("n1", &parts);
+    assert!(both(&node, "10.2.0.1", "10.1.0.1") && both(&node, "10.1.0.1", "10.2.0.1"));
+    node.apply(&named("web", "n1", 81));
+    assert!(!both(&node, "10.2.0.1", "10.1.0.1"), "the subject's port is another");
+    node.apply(&named("api", "n2", 81));
+    assert!(!both(&node, "10.1.0.1", "10.2.0.1"), "the peer's port is another");
+}
+
+#[test]
+fn a_set_that_starts_with_a_shared_address_keeps_it_until_the_last_owner_goes() {
+    let heir = pod("heir", "n2", 1, "").replace("app: heir", "app: api");
+    let cluster = shop().replace(FROM_API, &heir);
+    let mut node = Node1::with("n1", &cluster);
+    node.apply(FROM_API);
+    node.delete(Kind::Pod, "shop", "api");
+    assert!(both(&node, "10.2.0.1", "10.1.0.1"));
+    node.delete(Kind::Pod, "shop", "heir");
+    assert!(!both(&node, "10.2.0.1", "10.1.0.1"));
+}
+
+#[test]
+fn pods_that_have_ended_are_not_counted_as_selected() {
+    let ended = pod("old", "n1", 8, "").replace("status: {", "status: {phase: Failed, ");
+    let mut node = Node1::with("n1", &ended);
+    node.apply(&shop());
+    assert_eq!(node.engine.policies()[0].selects, 2, "web and api");
+}
