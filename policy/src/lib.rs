@@ -1,11 +1,4 @@
-//! Sans-IO NetworkPolicy engine.
-//!
-//! `event` -> `input` (validated model) -> `index` (selectors) -> `resolve` (effective policy of
-//! each local pod) -> `nft::compile` -> `nft::delta` -> [`nft::transaction::Transaction`].
-//! `verdict` evaluates the API text independently of all that.
-//!
-//! This crate never talks to Kubernetes, netlink or a clock, and its output depends on the current
-//! objects only, never on the order they came in.
+#![doc = include_str!("../README.md")]
 
 pub mod engine;
 pub mod event;

@@ -345,8 +345,10 @@ impl Plan {
             (KernelSet::Whole(None), None) | (KernelSet::Elements(_), None) => {}
             (KernelSet::Whole(None), Some(wanted)) => {
                 self.new_sets.push((name.to_owned(), wanted.spec.clone()));
-                for (element, verdict) in &wanted.elements {
-                    self.element(name, wanted, element, None, Some(verdict.clone()));
+                if !wanted.elements.is_empty() {
+                    let elements = wanted.elements.iter().map(|(k, v)| (k.clone(), v.clone()));
+                    let elements = (wanted.spec.clone(), elements.collect());
+                    self.added_elements.insert(name.to_owned(), elements);
                 }
             }
             (KernelSet::Whole(Some(held)), None) => {
