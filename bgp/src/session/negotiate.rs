@@ -31,7 +31,7 @@ pub struct Negotiated {
     pub peer_router_id: RouterId,
     /// The peer's hostname (FQDN capability), as sent.
     pub peer_hostname: Option<Vec<u8>>,
-    /// What the peer says about graceful restart (RFC 4724). We do not offer it ourselves.
+    /// What the peer says about graceful restart (RFC 4724). We do not keep its routes for it.
     pub peer_graceful_restart: Option<GracefulRestart>,
     /// Names of the capabilities that both sides have, for display.
     pub capabilities: Vec<&'static str>,
@@ -50,9 +50,15 @@ pub struct GracefulRestart {
     pub families: Families,
 }
 
+/// How long a peer shall keep our routes when the TCP connection ends without a NOTIFICATION
+/// (RFC 4724): long enough to replace an agent.
+const RESTART_TIME_SECONDS: u16 = 120;
+
 /// Our OPEN for a peer.
 ///
-/// Offers what this speaker really does: no graceful restart, no add-path.
+/// Offers what this speaker really does: no add-path. Graceful restart is offered as the one who
+/// restarts: the kernel forwards without us, so peers may keep sending to us meanwhile. The R bit
+/// stays clear: it asks peers not to wait for our End-of-RIB, and that never waits for theirs.
 #[must_use]
 pub fn local_open(local: &Local, peer: &PeerConfig) -> Open {
     let mut capabilities: Vec<_> =
@@ -62,6 +68,12 @@ pub fn local_open(local: &Local, peer: &PeerConfig) -> Open {
         Capability::ExtendedMessage,
         Capability::FourOctetAs(local.asn),
         Capability::EnhancedRouteRefresh,
+        Capability::GracefulRestart {
+            restarted: false,
+            notification: false,
+            restart_time_seconds: RESTART_TIME_SECONDS,
+            families: peer.families.iter().map(|family| (family.afi(), 1, true)).collect(),
+        },
     ]);
     if !local.hostname.is_empty() {
         capabilities.push(Capability::Fqdn(local.hostname.clone().into_bytes(), Vec::new()));

@@ -23,6 +23,13 @@ fn our_open_offers_what_we_do_and_nothing_else() {
             Capability::ExtendedMessage,
             Capability::FourOctetAs(Asn(65001)),
             Capability::EnhancedRouteRefresh,
+            // The kernel forwards while we restart, in both families.
+            Capability::GracefulRestart {
+                restarted: false,
+                notification: false,
+                restart_time_seconds: 120,
+                families: vec![(1, 1, true), (2, 1, true)],
+            },
             Capability::Fqdn(b"dut".to_vec(), vec![]),
         ]
     );
@@ -101,7 +108,7 @@ fn add_path_goes_by_direction_and_family() {
 }
 
 #[test]
-fn common_capabilities_are_named_and_graceful_restart_is_shown_but_not_common() {
+fn common_capabilities_are_named_and_graceful_restart_is_shown_in_detail() {
     let mut capabilities = open().capabilities;
     capabilities.push(Capability::GracefulRestart {
         restarted: true,
@@ -113,7 +120,7 @@ fn common_capabilities_are_named_and_graceful_restart_is_shown_but_not_common() 
     let n = negotiate(&ours(), &Open { capabilities, ..open() });
     assert_eq!(
         n.capabilities,
-        ["ipv4-unicast", "ipv6-unicast", "route-refresh", "4-octet-as", "fqdn"]
+        ["ipv4-unicast", "ipv6-unicast", "route-refresh", "4-octet-as", "graceful-restart", "fqdn"]
     );
     assert_eq!(n.peer_hostname.as_deref(), Some(b"tor1".as_slice()));
     let restart = n.peer_graceful_restart.unwrap();
