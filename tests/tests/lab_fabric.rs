@@ -98,3 +98,9 @@ fn policies_of_the_demo_go_and_come() {
     let lab = Lab::up(&[]);
     lab.rctl_ok(&["lab", "scenario", "default-deny"]);
 }
+#[test]
+fn a_killed_agent_costs_no_packet_no_route_and_no_rule() {
+    let _turn = my_turn();
+    let lab = Lab::up(&[]);
+    lab.rctl_ok(&["lab", "scenario", "agent-restart"]);
+}
