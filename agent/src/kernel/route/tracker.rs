@@ -125,7 +125,7 @@ impl Tracker {
         }
         while let Some(prefix) = self.queue.pop_front() {
             if let Some(action) = self.plan(&prefix)
-                && !self.held.contains(&prefix)
+                && (matches!(action, Action::Add(_)) || !self.held.contains(&prefix))
             {
                 return Some((prefix, action));
             }

@@ -217,6 +217,11 @@ fn held_routes_stay_as_they_are_until_released_and_others_are_written() {
     let new = (net("10.3.0.0/24"), Action::Add(paths(&["192.0.2.1"])));
     assert_eq!(write_all(&mut tracker), [new]);
     assert_eq!(tracker.summary().held, 3);
+    tracker.observe(changed, None);
+    let repaired = (changed, Action::Add(paths(&["192.0.2.1"])));
+    assert_eq!(write_all(&mut tracker), [repaired]);
+    tracker.observe(changed, Some(paths(&["192.0.2.2"])));
+    assert_eq!(write_all(&mut tracker), []);
     tracker.release();
     let mut written = write_all(&mut tracker);
     written.sort_by_key(|(prefix, _)| *prefix);
