@@ -188,7 +188,10 @@ fn exchange(asn: [u32; 2], session: [&str; 2]) {
     );
     a.installed(4);
     b.installed(4);
-    let shown = |space: &Space, prefix: &str| space.ip(&format!("route show {prefix}"));
+    let shown = |space: &Space, prefix: &str| {
+        let family = if prefix.contains(':') { "-6" } else { "-4" };
+        space.ip(&format!("{family} route show {prefix}"))
+    };
     assert!(shown(&left, "10.2.0.0/24").contains("via 192.0.2.2 dev fabric"));
     assert!(shown(&left, "fd02::/64").contains("via fd00:a::2 dev fabric"));
     assert!(shown(&right, "10.1.0.0/24").contains("via 192.0.2.1 dev fabric"));
