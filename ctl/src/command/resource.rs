@@ -206,8 +206,10 @@ impl Resource for PeerView {
                 String::new()
             }
         }),
-        Column::new("LAST-ERROR", |p| {
-            p.last_error.as_ref().map(|e| format!("{} ({})", e.message, e.code)).unwrap_or_default()
+        // What went wrong before it came up is history: `describe` tells it.
+        Column::new("LAST-ERROR", |p| match &p.last_error {
+            Some(error) if !is_up(p) => format!("{} ({})", error.message, error.code),
+            Some(_) | None => String::new(),
         }),
     ];
 
