@@ -8,7 +8,7 @@ use std::time::Duration;
 use agent::kernel::nft::Monitor;
 use policy::event::{Key, Kind};
 use policy::verdict::{At, Packet};
-use tests::nft::{Watcher, nft, nft_script};
+use tests::nft::{Watcher, listing, nft, nft_script};
 use tests::nft_node::{PolicyNode, objects};
 use tests::nft_pods::{Fabric, Place, Probe, TCP, TCP_PORTS, UDP, UDP_PORTS};
 
@@ -247,6 +247,21 @@ fn damage_to_the_table_is_repaired_and_policy_holds_again() {
         assert_eq!(node.reconcile().unwrap(), 0, "after {damage}");
     }
     check(&fabric, &mut node, "after the damage");
+}
+
+#[test]
+fn the_compiled_text_and_the_kernel_agree_under_every_policy_at_once() {
+    let (_fabric, mut node) = start();
+    let renamed = |yaml: &str, n: usize| yaml.replace("name: p,", &format!("name: p{n},"));
+    for (n, step) in cases().into_iter().flat_map(|case| case.steps).enumerate() {
+        if let Step::Apply(yaml) = step {
+            node.apply(objects(&renamed(yaml, n)).unwrap()).unwrap();
+        }
+    }
+    let kernel = listing().unwrap();
+    nft_script(&format!("delete table inet rampart\n{}", node.engine.script())).unwrap();
+    assert_eq!(listing().unwrap(), kernel);
+    assert_eq!(node.reconcile().unwrap(), 0, "what nft wrote is not recognised");
 }
 
 #[test]
