@@ -14,7 +14,7 @@ mod scene;
 
 use std::time::{Duration, Instant};
 
-use agent::kernel::nft::{Monitor, NftWriter};
+use agent::kernel::nft::{Monitor, NftWriter, encode};
 use nix::sched::{CloneFlags, unshare};
 use policy::Engine;
 use policy::event::{Event, Key, Kind};
@@ -115,11 +115,16 @@ fn programming() {
             local_pod(pods),
             vec![delete(&format!("pod-{pods}"))],
         );
-        each(
-            "a policy of a tenth of the pods changes its port",
-            vec![policy(0, 81)],
-            vec![policy(0, 80)],
-        );
+        for (what, n) in
+            [("a tenth of the pods, 100 peers", 1), ("a tenth of the pods, 9900 peers", 0)]
+        {
+            each(
+                &format!("a policy of {what}, changes its port"),
+                vec![policy(n, 81)],
+                vec![policy(n, 80)],
+            );
+        }
+        delete_table(&mut node.writer);
     }
 }
 
@@ -127,6 +132,8 @@ fn cold_start(pods: u32, peers: u32) {
     enter_namespace();
     let scene = Scene { pods, peers, policies: 10 };
     let mut compile = Vec::new();
+    let mut encoding = Vec::new();
+    let mut bytes = 0;
     let mut kernel = Vec::new();
     let mut adopt = Vec::new();
     for _ in 0..10 {
@@ -137,6 +144,11 @@ fn cold_start(pods: u32, peers: u32) {
         events.into_iter().for_each(|event| drop(node.engine.handle(event)));
         let transaction = node.engine.poll_transaction().unwrap();
         compile.push(start.elapsed());
+        let start = Instant::now();
+        let batch = encode(&transaction, None).unwrap();
+        encoding.push(start.elapsed());
+        bytes = batch.bytes().len();
+        drop(batch);
         let start = Instant::now();
         let result = node.writer.apply(&transaction);
         kernel.push(start.elapsed());
@@ -156,6 +168,7 @@ fn cold_start(pods: u32, peers: u32) {
     println!("\n| node start, {pods} pods, {peers} peers | median |\n|---|---|");
     println!("| engine: all events to transaction | {:.1?} |", median(compile));
     println!("| writer: encode, one batch, acknowledge | {:.1?} |", median(kernel));
+    println!("| of that, encoding {} kB | {:.1?} |", bytes / 1000, median(encoding));
     println!("| restart: read back, compare, nothing to do | {:.1?} |", median(adopt));
 }
 

@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use policy::event::{Event, Kind, Object};
 
 /// `pods` local pods, each isolated by one of `policies` policies; policy i admits the peers with
-/// label `role-i`, and all peers are `role-0`.
+/// label `role-i`: one in a hundred is `role-1`, all others are `role-0`.
 pub(crate) struct Scene {
     pub(crate) pods: u32,
     pub(crate) peers: u32,
@@ -30,7 +30,9 @@ impl Scene {
         events.extend([node(), namespace("app"), namespace("peers")]);
         events.extend((0..self.policies).map(|n| policy(n, 80)));
         events.extend((0..self.pods).flat_map(local_pod));
-        events.extend((0..self.peers).map(|n| peer(n, "role-0")));
+        events.extend(
+            (0..self.peers).map(|n| peer(n, if n % 100 == 0 { "role-1" } else { "role-0" })),
+        );
         events.extend(listing_ends());
         events
     }
