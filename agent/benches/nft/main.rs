@@ -124,6 +124,14 @@ fn programming() {
                 vec![policy(n, 80)],
             );
         }
+        // The same in the way of other agents: a process for each change.
+        let spawned = ["add", "delete"].iter().cycle().take(60).map(|verb| {
+            let start = Instant::now();
+            let command = format!("{verb} element inet rampart pods4 {{ 203.0.113.9 }}");
+            packet::run("nft", &["-f", "-"], &command);
+            start.elapsed()
+        });
+        row("a spawned `nft` adds or deletes 1 element", spawned.collect());
         delete_table(&mut node.writer);
     }
 }

@@ -205,7 +205,7 @@ fn ip(script: &str) {
     run("ip", &["-batch", "-"], script);
 }
 
-fn run(program: &str, arguments: &[&str], input: &str) {
+pub(crate) fn run(program: &str, arguments: &[&str], input: &str) {
     let mut child = Command::new(program).args(arguments).stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     assert!(child.wait().unwrap().success(), "{program} {input}");
