@@ -406,3 +406,29 @@ fn pods_that_have_ended_are_not_counted_as_selected() {
     node.apply(&shop());
     assert_eq!(node.engine.policies()[0].selects, 2, "web and api");
 }
+
+#[test]
+fn a_policy_of_many_cidrs_and_many_ports_does_not_multiply_them() {
+    let blocks: Vec<String> = (0..10_000u32)
+        .map(|i| format!("{{ipBlock: {{cidr: 11.{}.{}.0/25}}}}", i / 256, i % 256))
+        .collect();
+    let ports: Vec<String> = (1..=10_000u32).map(|i| format!("{{port: {}}}", 2 * i)).collect();
+    let policy = format!(
+        "kind: NetworkPolicy\nmetadata: {{name: big, namespace: shop}}\nspec: {{podSelector: {{}}, \
+         ingress: [{{from: [{}], ports: [{}]}}]}}",
+        blocks.join(", "),
+        ports.join(", ")
+    );
+    let mut node = Node1::with("n1", &shop());
+    node.engine.handle(Event::Apply(object(&policy)));
+    let transaction = node.engine.poll_transaction().expect("change");
+    let elements: usize = transaction
+        .steps
+        .iter()
+        .map(|step| match step {
+            Step::AddElements { elements, .. } => elements.len(),
+            _ => 0,
+        })
+        .sum();
+    assert_eq!(elements, 20_000, "each CIDR once, each port once");
+}

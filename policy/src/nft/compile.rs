@@ -17,6 +17,7 @@ mod class;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use super::ir::{
     Chain, Element, Field, IpFamily, Match, Rule, Set, SetSpec, Side, Type, Value, Verdict,
@@ -150,16 +151,16 @@ impl<'a> Stages<'a> {
                     stages.add_names(None, ports);
                     let (narrow, wide) = ports.split(MAX_PORTS_OF_ALL);
                     stages.ports = narrow;
-                    stages.classes.add(peer, &wide);
+                    stages.classes.add(peer, &Arc::new(wide));
                 }
             }
         }
         stages
     }
 
-    fn add_pods(&mut self, peer: &'a PeerSpec, query: &PodQuery, ports: &PortSet) {
+    fn add_pods(&mut self, peer: &'a PeerSpec, query: &PodQuery, ports: &Arc<PortSet>) {
         let (narrow, wide) = ports.split(MAX_PORTS_OF_PEER);
-        self.classes.add(peer, &wide);
+        self.classes.add(peer, &Arc::new(wide));
         let ports = narrow.with_names(ports);
         if !ports.is_empty() {
             self.peer_ports.insert(Source { query: query.clone(), within: None, ports });

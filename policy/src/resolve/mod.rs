@@ -7,6 +7,8 @@
 mod ports;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
 
 pub(crate) use ports::PortSet;
 
@@ -17,7 +19,8 @@ use crate::input::{Block, Direction, Namespaces, Peer, Pod, Policy, PortMatch, R
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Effective {
     pub(crate) direction: Direction,
-    pub(crate) grants: BTreeMap<PeerSpec, PortSet>,
+    /// Peers of one rule share its ports: there may be many of both.
+    pub(crate) grants: BTreeMap<PeerSpec, Arc<PortSet>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,7 +55,7 @@ impl Effective {
 
     /// All traffic is admitted.
     pub(crate) fn admits_all(&self) -> bool {
-        self.grants.get(&PeerSpec::Anybody).is_some_and(PortSet::is_everything)
+        self.grants.get(&PeerSpec::Anybody).is_some_and(|ports| ports.is_everything())
     }
 
     fn add(&mut self, namespace: &str, rule: &Rule, pod: &Pod) {
@@ -75,6 +78,11 @@ impl Effective {
         if rule.ports.is_empty() {
             ports = PortSet::everything();
         }
+        ports.normalize();
+        if ports.is_empty() {
+            return;
+        }
+        let ports = Arc::new(ports);
         if rule.peers.is_empty() {
             self.grant(PeerSpec::Anybody, &ports);
         }
@@ -83,9 +91,16 @@ impl Effective {
         }
     }
 
-    fn grant(&mut self, peer: PeerSpec, ports: &PortSet) {
-        if !ports.is_empty() {
-            self.grants.entry(peer).or_default().merge(ports);
+    fn grant(&mut self, peer: PeerSpec, ports: &Arc<PortSet>) {
+        match self.grants.entry(peer) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(Arc::clone(ports));
+            }
+            Entry::Occupied(mut granted) => {
+                if granted.get() != ports {
+                    Arc::make_mut(granted.get_mut()).merge(ports);
+                }
+            }
         }
     }
 

@@ -82,21 +82,26 @@ impl PortSet {
         }
     }
 
+    /// [`PortSet::normalize`] must follow.
     pub(crate) fn add_range(&mut self, protocol: Protocol, first: u16, last: u16) {
-        if self.everything {
-            return;
+        if !self.everything {
+            self.ranges.entry(protocol).or_default().push((first, last));
         }
-        let list = self.ranges.entry(protocol).or_default();
-        list.push((first, last));
-        list.sort_unstable();
-        let mut merged: Vec<(u16, u16)> = Vec::with_capacity(list.len());
-        for (first, last) in list.drain(..) {
-            match merged.last_mut() {
-                Some(open) if first <= open.1.saturating_add(1) => open.1 = open.1.max(last),
-                Some(_) | None => merged.push((first, last)),
+    }
+
+    /// Sorts, and makes one of ranges that overlap or touch.
+    pub(crate) fn normalize(&mut self) {
+        for list in self.ranges.values_mut() {
+            list.sort_unstable();
+            let mut merged: Vec<(u16, u16)> = Vec::with_capacity(list.len());
+            for (first, last) in list.drain(..) {
+                match merged.last_mut() {
+                    Some(open) if first <= open.1.saturating_add(1) => open.1 = open.1.max(last),
+                    Some(_) | None => merged.push((first, last)),
+                }
             }
+            *list = merged;
         }
-        *list = merged;
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {
@@ -109,6 +114,7 @@ impl PortSet {
         for (protocol, name) in &other.names {
             self.add_name(*protocol, name);
         }
+        self.normalize();
     }
 }
 

@@ -1,6 +1,7 @@
 //! Ports that the same peers may use are a class: one chain, found by port.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::{Builder, PeerSet, tail, verdict};
 use crate::input::Protocol;
@@ -12,69 +13,100 @@ use crate::resolve::{PeerSpec, PortSet};
 /// interval map for each protocol.
 const MAX_HASHED: usize = 64;
 
-/// Grants by port range.
+/// Peers by the ports they may use. One rule may have thousands of both; its peers are one group.
 #[derive(Default)]
 pub(super) struct Classes<'a> {
-    grants: BTreeMap<Protocol, Vec<(u16, u16, &'a PeerSpec)>>,
+    groups: Vec<Group<'a>>,
+    ids: BTreeMap<Arc<PortSet>, GroupId>,
+}
+
+type GroupId = usize;
+
+struct Group<'a> {
+    ports: Arc<PortSet>,
+    peers: Vec<&'a PeerSpec>,
 }
 
 /// A port range and who may use it.
-struct Class<'a> {
+struct Class {
     first: u16,
     last: u16,
-    peers: BTreeSet<&'a PeerSpec>,
+    groups: BTreeSet<GroupId>,
 }
 
 impl<'a> Classes<'a> {
-    pub(super) fn add(&mut self, peer: &'a PeerSpec, ports: &PortSet) {
-        for (protocol, first, last) in ports.ranges() {
-            self.grants.entry(protocol).or_default().push((first, last, peer));
+    pub(super) fn add(&mut self, peer: &'a PeerSpec, ports: &Arc<PortSet>) {
+        // Peers of one rule often come in a row: no need to compare their ports.
+        if let Some(last) = self.groups.last_mut()
+            && Arc::ptr_eq(&last.ports, ports)
+        {
+            last.peers.push(peer);
+            return;
+        }
+        let id = *self.ids.entry(Arc::clone(ports)).or_insert(self.groups.len());
+        match self.groups.get_mut(id) {
+            Some(group) => group.peers.push(peer),
+            None => self.groups.push(Group { ports: Arc::clone(ports), peers: vec![peer] }),
         }
     }
 
-    /// Disjoint ranges in order; neighbours differ in their peers.
-    fn partition(grants: &[(u16, u16, &'a PeerSpec)]) -> Vec<Class<'a>> {
+    /// By protocol, disjoint ranges in order; neighbours differ in their groups.
+    fn partition(&self) -> BTreeMap<Protocol, Vec<Class>> {
+        type Edges = BTreeMap<u32, (Vec<GroupId>, Vec<GroupId>)>;
         // At each port where something begins or ends: what begins, what has ended.
-        let mut edges: BTreeMap<u32, (Vec<&PeerSpec>, Vec<&PeerSpec>)> = BTreeMap::new();
-        for (first, last, peer) in grants {
-            edges.entry(u32::from(*first)).or_default().0.push(peer);
-            edges.entry(u32::from(*last) + 1).or_default().1.push(peer);
-        }
-        let ends: Vec<u32> = edges.keys().skip(1).copied().collect();
-        let mut classes: Vec<Class<'a>> = Vec::new();
-        // A peer's own ranges are disjoint, so a plain set will do.
-        let mut peers: BTreeSet<&'a PeerSpec> = BTreeSet::new();
-        for ((begin, (begun, ended)), end) in edges.into_iter().zip(ends) {
-            for peer in ended {
-                peers.remove(peer);
-            }
-            peers.extend(begun);
-            let (Ok(first), Ok(last)) = (u16::try_from(begin), u16::try_from(end - 1)) else {
-                continue;
-            };
-            match classes.last_mut() {
-                Some(open) if open.peers == peers => open.last = last,
-                Some(_) | None => classes.push(Class { first, last, peers: peers.clone() }),
+        let mut edges: BTreeMap<Protocol, Edges> = BTreeMap::new();
+        for (id, group) in self.groups.iter().enumerate() {
+            for (protocol, first, last) in group.ports.ranges() {
+                let edges = edges.entry(protocol).or_default();
+                edges.entry(u32::from(first)).or_default().0.push(id);
+                edges.entry(u32::from(last) + 1).or_default().1.push(id);
             }
         }
-        classes.retain(|class| !class.peers.is_empty());
-        classes
+        let of_protocol = |edges: Edges| {
+            let ends: Vec<u32> = edges.keys().skip(1).copied().collect();
+            let mut classes: Vec<Class> = Vec::new();
+            // The ranges of one group are disjoint, so a plain set will do.
+            let mut groups = BTreeSet::new();
+            for ((begin, (begun, ended)), end) in edges.into_iter().zip(ends) {
+                for id in ended {
+                    groups.remove(&id);
+                }
+                groups.extend(begun);
+                let (Ok(first), Ok(last)) = (u16::try_from(begin), u16::try_from(end - 1)) else {
+                    continue;
+                };
+                match classes.last_mut() {
+                    Some(open) if open.groups == groups => open.last = last,
+                    Some(_) | None => classes.push(Class { first, last, groups: groups.clone() }),
+                }
+            }
+            classes.retain(|class| !class.groups.is_empty());
+            classes
+        };
+        edges.into_iter().map(|(protocol, edges)| (protocol, of_protocol(edges))).collect()
+    }
+
+    fn peers(&self, groups: &BTreeSet<GroupId>) -> BTreeSet<&'a PeerSpec> {
+        let groups = groups.iter().filter_map(|id| self.groups.get(*id));
+        groups.flat_map(|group| group.peers.iter().copied()).collect()
     }
 }
 
 impl Builder {
     /// The rules that send a packet to the class of its port.
     pub(super) fn classes(&mut self, classes: &Classes<'_>) -> Vec<Rule> {
+        let mut known: BTreeMap<BTreeSet<GroupId>, Option<Verdict>> = BTreeMap::new();
         let mut ranges = BTreeMap::new();
-        for (protocol, grants) in &classes.grants {
+        for (protocol, list) in classes.partition() {
             let mut targets = Vec::new();
-            for class in Classes::partition(grants) {
-                if let Some(target) = self.class(&class.peers) {
-                    targets.push((class.first, class.last, target));
-                }
+            for Class { first, last, groups } in list {
+                let target = known
+                    .entry(groups)
+                    .or_insert_with_key(|groups| self.class(&classes.peers(groups)));
+                targets.extend(target.clone().map(|target| (first, last, target)));
             }
             if !targets.is_empty() {
-                ranges.insert(*protocol, targets);
+                ranges.insert(protocol, targets);
             }
         }
         let width = |(first, last, _): &(u16, u16, Verdict)| usize::from(last - first) + 1;
