@@ -12,7 +12,7 @@ use api::error_code;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
-use crate::bgp::{self, DriverEvent, FibSink, SpeakerHandle};
+use crate::bgp::{self, DriverEvent, SpeakerHandle};
 use crate::config::{Desired, Fault, NodeFacts, Reconciler};
 use crate::kernel::route::Routes;
 use crate::observe::problems::Complaint;
@@ -176,11 +176,7 @@ impl FanOut {
     }
 
     fn start(&self, desired: &Desired) -> Option<SpeakerHandle> {
-        let routes = self.routes.clone();
-        let sink: FibSink = Box::new(move |batch| {
-            let changes = batch.iter().cloned().map(bgp::route_change).collect();
-            routes.try_apply(changes).map_err(|_| batch)
-        });
+        let sink = bgp::kernel_sink(self.routes.clone());
         let options = bgp::Options::default();
         match bgp::spawn(desired.config.clone(), desired.listen_port, Some(sink), options) {
             Ok((speaker, mut events, _thread)) => {

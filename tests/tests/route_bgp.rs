@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
-use agent::bgp::{DriverEvent, FibSink, Options, SpeakerHandle, route_change, spawn};
+use agent::bgp::{DriverEvent, Options, SpeakerHandle, kernel_sink, spawn};
 use agent::kernel::route::{self, Routes};
 use bgp::config::{Config, PeerConfig, PeerKind, Policy};
 use bgp::speaker::SpeakerEvent;
@@ -123,11 +123,7 @@ impl Node {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let (routes, speaker, events) = space.run(|| {
             let (routes, _events, _thread) = route::spawn(route::Options::default()).unwrap();
-            let to = routes.clone();
-            let sink: FibSink = Box::new(move |batch| {
-                let changes = batch.iter().cloned().map(route_change).collect();
-                to.try_apply(changes).map_err(|_| batch)
-            });
+            let sink = kernel_sink(routes.clone());
             let (speaker, events, _thread) =
                 spawn(config, 179, Some(sink), Options::default()).unwrap();
             (routes, speaker, events)

@@ -15,4 +15,4 @@ pub mod reflector;
 
 pub use driver::{Options, spawn};
 pub use handle::{SpeakerHandle, Stopped, Traffic};
-pub use outlet::{DriverEvent, FibChange, FibSink, route_change};
+pub use outlet::{DriverEvent, FibChange, FibSink, kernel_sink};

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 
-use crate::kernel::route::{RouteChange, Target};
+use crate::kernel::route::{RouteChange, Routes, Target};
 
 /// An unknown neighbour is told once in this time.
 const STRANGER_PAUSE: Duration = Duration::from_secs(60);
@@ -28,8 +28,7 @@ pub struct FibChange {
 }
 
 /// The same for the kernel.
-#[must_use]
-pub fn route_change(change: FibChange) -> RouteChange {
+fn route_change(change: FibChange) -> RouteChange {
     let FibChange { prefix, next_hops, origin } = change;
     let target = match origin {
         FibOrigin::Own => Some(Target::Blackhole),
@@ -41,6 +40,16 @@ pub fn route_change(change: FibChange) -> RouteChange {
 
 /// Takes a batch of forwarding changes, or gives it back when it has no room. Must not block.
 pub type FibSink = Box<dyn FnMut(Vec<FibChange>) -> Result<(), Vec<FibChange>> + Send>;
+
+/// A sink that hands everything to the kernel.
+#[must_use]
+pub fn kernel_sink(routes: Routes) -> FibSink {
+    Box::new(move |batch| {
+        let mut batch = Some(batch);
+        routes.try_apply(|| batch.take().into_iter().flatten().map(route_change).collect());
+        batch.map_or(Ok(()), Err)
+    })
+}
 
 /// What the outside hears.
 #[derive(Clone, Debug, PartialEq, Eq)]

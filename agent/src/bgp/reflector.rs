@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::outlet::{DriverEvent, FibSink, route_change};
+use super::outlet::{DriverEvent, kernel_sink};
 use crate::kernel::route;
 
 /// Arguments of `rampart route-reflector`.
@@ -166,13 +166,7 @@ async fn serve(file: Static) -> Result<(), ReflectorError> {
     } else {
         (None, None)
     };
-    let sink: Option<FibSink> = routes.clone().map(|routes| {
-        let sink: FibSink = Box::new(move |batch| {
-            let changes = batch.iter().cloned().map(route_change).collect();
-            routes.try_apply(changes).map_err(|_| batch)
-        });
-        sink
-    });
+    let sink = routes.clone().map(kernel_sink);
     if let Some(routes) = &routes {
         routes.in_sync().await.map_err(|_| ReflectorError::Ended)?;
     }

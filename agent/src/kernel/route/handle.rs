@@ -69,23 +69,15 @@ impl Routes {
         self.send(Command::Change(changes)).await
     }
 
-    /// Like [`Routes::apply`], for threads that must not wait.
-    ///
-    /// # Errors
-    /// The changes come back when the thread is behind, or has ended.
-    pub fn try_apply(&self, changes: Vec<RouteChange>) -> Result<(), Vec<RouteChange>> {
-        let Some(sender) = &self.sender else { return Err(changes) };
-        match sender.try_send(Command::Change(changes)) {
-            Ok(()) => {
-                self.wake();
-                Ok(())
-            }
-            Err(
-                mpsc::error::TrySendError::Full(Command::Change(changes))
-                | mpsc::error::TrySendError::Closed(Command::Change(changes)),
-            ) => Err(changes),
-            Err(_) => Ok(()),
-        }
+    /// Like [`Routes::apply`], for threads that must not wait: `false`, and nothing happens, when
+    /// the thread is behind or has ended. `changes` is called only if there is room.
+    pub fn try_apply(&self, changes: impl FnOnce() -> Vec<RouteChange>) -> bool {
+        let Some(Ok(room)) = self.sender.as_ref().map(mpsc::Sender::try_reserve) else {
+            return false;
+        };
+        room.send(Command::Change(changes()));
+        self.wake();
+        true
     }
 
     /// Every source of routes has said what it wants: from now on the kernel is written to, and

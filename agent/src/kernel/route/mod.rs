@@ -29,6 +29,7 @@ mod events;
 mod handle;
 mod hops;
 mod links;
+mod lookup;
 mod message;
 mod pods;
 mod socket;

@@ -11,20 +11,20 @@ use mio::{Interest, Poll, Token, Waker};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::LinkMessage;
-use netlink_packet_route::route::{RouteMessage, RouteType};
+use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use tokio::sync::{mpsc, watch};
 
 use super::METRIC;
 use super::events::Outbox;
 use super::handle::{Command, Events, Routes};
-use super::hops::Resolution;
 use super::links::{LinkChange, Links};
+use super::lookup::{interface_of, resolve};
 use super::message::{self, Batch, Seen, TABLE};
 use super::pods::Pods;
 use super::socket::{Monitor, NetlinkError, Requests};
 use super::tracker::{Action, Operation, Tracker};
-use super::types::{Installed, Path, RouteChange, Summary, Unresolved};
+use super::types::{RouteChange, Summary};
 
 const WAKE: Token = Token(0);
 const KERNEL: Token = Token(1);
@@ -449,65 +449,4 @@ impl Writer {
             self.pods.touch(&net.trunc());
         }
     }
-}
-
-/// Asks the kernel for the way to a next hop.
-fn resolve(
-    requests: &mut Requests,
-    links: &Links,
-    goes_through: &dyn Fn(&Seen, IpAddr) -> bool,
-    hop: IpAddr,
-    old: Option<&Resolution>,
-) -> Result<Resolution, NetlinkError> {
-    let seen = match requests.ask(message::lookup(hop))? {
-        Ok(RouteNetlinkMessage::NewRoute(route)) => message::read(&route),
-        Err(libc::EINVAL | libc::EACCES | libc::EHOSTUNREACH) => {
-            return Ok(Err(Unresolved::Dropped));
-        }
-        Ok(_) | Err(_) => None,
-    };
-    let Some(seen) = seen else { return Ok(Err(Unresolved::NoRoute)) };
-    let paths: Vec<Path> = match (seen.kind, &seen.content, seen.device) {
-        (RouteType::Local, _, _) => return Ok(Err(Unresolved::OwnAddress)),
-        (RouteType::Unicast, Installed::Paths(paths), _) => paths.to_vec(),
-        (RouteType::Unicast, _, Some(interface)) => {
-            vec![Path { gateway: hop, interface, onlink: false }]
-        }
-        (RouteType::Unicast, _, None) => Vec::new(),
-        // IPv6 has an unreachable default route of the kernel where IPv4 has none.
-        _ if seen.prefix.prefix_len() == 0 => return Ok(Err(Unresolved::NoRoute)),
-        _ => return Ok(Err(Unresolved::Dropped)),
-    };
-    if goes_through(&seen, hop) {
-        // The route we wrote covers its own next hop: what it stood on before is hidden now.
-        return Ok(match old {
-            Some(Ok(old)) if old.iter().all(|path| links.is_up(path.interface)) => {
-                Ok(Arc::clone(old))
-            }
-            _ => Err(Unresolved::Recursive),
-        });
-    }
-    let any = !paths.is_empty();
-    let usable: Vec<Path> = paths.into_iter().filter(|path| links.is_up(path.interface)).collect();
-    Ok(match usable.is_empty() {
-        false => Ok(usable.into()),
-        true if any => Err(Unresolved::LinkDown),
-        true => Err(Unresolved::NoRoute),
-    })
-}
-
-/// The interface that the kernel uses for an address on a link of ours; a route through a gateway,
-/// or a default route, does not make it local.
-fn interface_of(
-    requests: &mut Requests,
-    links: &Links,
-    address: IpAddr,
-) -> Result<Option<(u32, String)>, NetlinkError> {
-    let Ok(RouteNetlinkMessage::NewRoute(route)) = requests.ask(message::lookup(address))? else {
-        return Ok(None);
-    };
-    Ok(message::read(&route)
-        .filter(|seen| seen.kind == RouteType::Unicast && seen.prefix.prefix_len() > 0)
-        .and_then(|seen| seen.device)
-        .and_then(|index| Some((index, links.name(index)?.to_owned()))))
 }
