@@ -46,17 +46,19 @@ pub fn prepare(
         TorKind::Bird => {
             write_atomically(&directory.join("bird.conf"), &bird(topology, tor))?;
             let command = ["bird", "-f", "-c", &file("bird.conf"), "-s", &file("bird.ctl")];
-            Ok(vec![start(
+            let mut bird = start(
                 format!("bird {}", tor.name),
                 "bird.log",
                 command.map(str::to_owned).to_vec(),
-            )])
+            );
+            bird.ready = Some(directory.join("bird.ctl"));
+            Ok(vec![bird])
         }
         TorKind::Frr => {
             write_atomically(&directory.join("bgpd.conf"), &frr(topology, tor))?;
             write_atomically(&directory.join("zebra.conf"), &frr_zebra(tor))?;
             give_to_frr(&directory)?;
-            let daemon = |program: &str, more: &[String]| {
+            let daemon = |program: &str| {
                 let mut command = vec![format!("{FRR_DIRECTORY}/{program}")];
                 for argument in FRR_ARGUMENTS {
                     command.push(argument.to_owned());
@@ -69,13 +71,14 @@ pub fn prepare(
                 ] {
                     command.extend([option.to_owned(), name]);
                 }
-                command.extend_from_slice(more);
                 start(format!("{program} {}", tor.name), &format!("{program}.log"), command)
             };
-            let mut zebra = daemon("zebra", &[]);
+            let mut zebra = daemon("zebra");
             // bgpd looks for zebra once, and then only ten seconds later again.
             zebra.ready = Some(directory.join("zserv.api"));
-            Ok(vec![zebra, daemon("bgpd", &[])])
+            let mut bgpd = daemon("bgpd");
+            bgpd.ready = Some(directory.join("bgpd.vty"));
+            Ok(vec![zebra, bgpd])
         }
         TorKind::Rampart => {
             let store = directory.join("store");

@@ -154,6 +154,7 @@ impl Stage {
 
 /// Stops the flows, prints what they lost, and returns it.
 pub(super) fn finish(flows: Vec<Flow>) -> Result<Vec<Loss>, LabError> {
+    flows.iter().for_each(Flow::stop);
     let losses = flows.into_iter().map(Flow::finish).collect::<Result<Vec<_>, _>>()?;
     for loss in &losses {
         say(&format!("seen    {loss}"));
