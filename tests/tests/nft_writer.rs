@@ -375,6 +375,29 @@ fn what_follows_a_readback_is_applied_though_other_tables_changed_since() {
 }
 
 #[test]
+fn a_readback_is_stale_once_more_happened_than_could_be_listened_to() {
+    enter_namespace().unwrap();
+    let desired = every_construct();
+    let mut writer = writer_with(&desired);
+    writer.readback(&desired).unwrap();
+    // More than a listener's queue holds.
+    let addresses: Vec<String> =
+        (0..100_000u32).map(|n| std::net::Ipv4Addr::from(n + 1).to_string()).collect();
+    let elements = addresses.join(", ");
+    nft_script(&format!(
+        "table ip theirs {{ set s {{ type ipv4_addr; elements = {{ {elements} }}; }}; }}"
+    ))
+    .unwrap();
+    let late = || transaction(vec![Step::AddChain("late".to_owned(), None)]);
+    // One of the changes that went unheard might have been of our table.
+    let error = writer.apply(&late()).unwrap_err();
+    assert_eq!(error.errno, ERESTART, "{error}");
+    writer.readback(&desired).unwrap();
+    writer.apply(&late()).unwrap();
+    assert!(writer.readback(&desired).unwrap().unwrap().chains.contains_key("late"));
+}
+
+#[test]
 fn readback_copes_with_a_ruleset_that_others_keep_changing() {
     enter_namespace().unwrap();
     let desired = every_construct();

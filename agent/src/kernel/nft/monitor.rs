@@ -57,9 +57,14 @@ impl Monitor {
     /// # Errors
     /// The socket cannot be opened, or CAP_NET_ADMIN is missing.
     pub fn open(own_port: u32) -> io::Result<Self> {
+        Self::with_buffer(own_port, RECEIVE_BUFFER_BYTES)
+    }
+
+    /// Subscribes with a queue of this many octets in the kernel.
+    pub(super) fn with_buffer(own_port: u32, octets: usize) -> io::Result<Self> {
         let mut netlink = Netlink::new(NETLINK_NETFILTER)?;
         netlink.bind(&SocketAddr::new(0, 0))?;
-        setsockopt(&netlink, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES)?;
+        setsockopt(&netlink, sockopt::RcvBufForce, &octets)?;
         netlink.add_membership(NFNLGRP_NFTABLES)?;
         Ok(Self {
             netlink,

@@ -20,6 +20,9 @@ use super::socket::{Socket, SocketError};
 
 /// Others change other tables just when we apply: give up after so many tries.
 const ATTEMPTS: usize = 20;
+/// Changes that may pile up between a read-back and the transaction that relies on it. That may be
+/// hours, so it is small: what overflows it costs one more read-back.
+const BASIS_BUFFER_BYTES: usize = 1 << 20;
 /// A change is told to listeners at once; longer means that the telling was lost.
 const TELL_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -116,7 +119,7 @@ impl NftWriter {
     /// The kernel refuses to tell, or the ruleset changes faster than it can be read.
     pub fn readback(&mut self, desired: &Table) -> Result<Option<Table>, SocketError> {
         self.basis = None;
-        let monitor = Monitor::open(self.port())
+        let monitor = Monitor::with_buffer(self.port(), BASIS_BUFFER_BYTES)
             .map_err(|source| SocketError::Io { operation: "subscribe to changes", source })?;
         for _ in 0..ATTEMPTS {
             let observed = readback::read(&mut self.socket, desired)?;
