@@ -71,13 +71,15 @@ pub fn spawn(
     let now = Instant::now();
     let mut listeners = Listeners::new(LISTEN);
     listeners.set_port(now, listen_port);
+    let peers = Peers::of(&config);
+    let speaker = Speaker::new(now, config);
     let driver = Driver {
         poll,
         commands,
         connections: FxHashMap::default(),
         listeners,
-        peers: Peers::of(&config),
-        speaker: Speaker::new(now, config),
+        peers,
+        speaker: if fib.is_some() { speaker } else { speaker.without_fib() },
         readable: VecDeque::new(),
         to_write: VecDeque::new(),
         ending: Vec::new(),

@@ -46,7 +46,12 @@ The file:
     import: all              # all | ownOnly (= nothing) | accept: [{prefix, minLength, maxLength}]
     export: all              # default of both: all for iBGP, ownOnly for eBGP (RFC 8212)
     maxPrefixes: 10000       # default: no limit
-SIGTERM ends it; peers are told (Cease 6/2) on SIGINT only. Kernel routes stay.";
+SIGTERM ends it; peers are told (Cease 6/2) on SIGINT only. Kernel routes stay; after a restart those
+that are not learnt again within 120 s are removed.";
+
+/// Kernel routes that were there at start are left alone for this time: all peers should have
+/// connected and told their routes by then.
+const RELEARN: Duration = Duration::from_secs(120);
 
 /// Why the reflector did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -161,7 +166,8 @@ async fn serve(file: Static) -> Result<(), ReflectorError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(ReflectorError::Start)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ReflectorError::Start)?;
     let (routes, mut route_events) = if file.fib {
-        let (routes, events, _thread) = route::spawn(route::Options::default())?;
+        let options = route::Options { hold_adopted: true, ..route::Options::default() };
+        let (routes, events, _thread) = route::spawn(options)?;
         (Some(routes), Some(events))
     } else {
         (None, None)
@@ -174,8 +180,16 @@ async fn serve(file: Static) -> Result<(), ReflectorError> {
         super::spawn(file.speaker, file.listen_port, sink, super::Options::default())
             .map_err(ReflectorError::Start)?;
     speaker.originate(file.originate).await.map_err(|_| ReflectorError::Ended)?;
+    let mut held = routes;
+    let relearnt = tokio::time::sleep(RELEARN);
+    tokio::pin!(relearnt);
     loop {
         tokio::select! {
+            () = &mut relearnt, if held.is_some() => {
+                if let Some(routes) = held.take() {
+                    routes.release().await.map_err(|_| ReflectorError::Ended)?;
+                }
+            }
             event = events.recv() => match event {
                 Some(event) => log(&event),
                 None => return Err(ReflectorError::Ended),
