@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use crate::input::Protocol;
 
@@ -9,7 +10,7 @@ use crate::input::Protocol;
 const MAX_NARROW: u16 = 16;
 
 /// Ports of all protocols.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PortSet {
     /// Every protocol, with or without ports; the rest is empty then.
     everything: bool,
@@ -115,6 +116,18 @@ impl PortSet {
             self.add_name(*protocol, name);
         }
         self.normalize();
+    }
+}
+
+/// Not every range: thousands of peers may share thousands of them, and a collision only costs a
+/// comparison.
+impl Hash for PortSet {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.everything.hash(state);
+        self.names.hash(state);
+        for (protocol, ranges) in &self.ranges {
+            (protocol, ranges.len(), ranges.first(), ranges.last()).hash(state);
+        }
     }
 }
 
