@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHasher};
 
@@ -91,7 +92,7 @@ pub(crate) struct Index {
     namespaces: BTreeMap<Box<str>, Labels>,
     pods: FxHashMap<PodId, Entry>,
     /// For the pods of one namespace.
-    names: BTreeMap<ObjectName, PodId>,
+    names: BTreeMap<Arc<ObjectName>, PodId>,
     selectors: FxHashMap<SelectorId, Selector>,
     ids: FxHashMap<PodQuery, SelectorId>,
     files: FxHashMap<u64, Vec<SelectorId>>,
@@ -102,7 +103,7 @@ pub(crate) struct Index {
 /// A pod and what it matches.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    pub(crate) name: ObjectName,
+    pub(crate) name: Arc<ObjectName>,
     pub(crate) pod: Pod,
     /// Sorted.
     pub(crate) selectors: Vec<SelectorId>,
@@ -141,22 +142,23 @@ impl Index {
 
     pub(crate) fn pods_in(&self, namespace: &str) -> Vec<PodId> {
         let first = ObjectName::new(namespace, "");
-        let names = self.names.range(first..);
+        let names = self.names.range::<ObjectName, _>(first..);
         names.take_while(|(name, _)| *name.namespace == *namespace).map(|(_, id)| *id).collect()
     }
 
     /// Stores a pod and what it matches; returns its former entry.
     pub(crate) fn put_pod(&mut self, name: &ObjectName, pod: Pod) -> (PodId, Option<Entry>) {
-        let id = match self.names.get(name) {
-            Some(id) => *id,
+        let (id, name) = match self.names.get_key_value(name) {
+            Some((name, id)) => (*id, Arc::clone(name)),
             None => {
                 self.next_pod += 1;
-                self.names.insert(name.clone(), self.next_pod);
-                self.next_pod
+                let name = Arc::new(name.clone());
+                self.names.insert(Arc::clone(&name), self.next_pod);
+                (self.next_pod, name)
             }
         };
         let selectors = self.matching(&name.namespace, &pod);
-        let entry = Entry { name: name.clone(), pod, selectors };
+        let entry = Entry { name, pod, selectors };
         let former = self.pods.remove(&id);
         self.update_members(id, former.as_ref().map_or(&[], |e| &e.selectors), &entry.selectors);
         self.pods.insert(id, entry);

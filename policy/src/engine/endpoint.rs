@@ -150,8 +150,8 @@ impl Engine {
 
     /// Of several local pods with one address the first by name has it.
     fn holder(&self, address: IpAddr) -> Option<&ObjectName> {
-        let owners = self.owners.get(&address)?;
-        owners.iter().find(|name| self.index.find(name).is_some_and(|(_, entry)| entry.pod.local))
+        let owners = self.owners.get(&address)?.iter().filter_map(|id| self.index.pod(*id));
+        owners.filter(|entry| entry.pod.local).map(|entry| &*entry.name).min()
     }
 
     /// Brings the elements of an address in line with the pod that has it.

@@ -18,12 +18,13 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 
 pub use view::{EndpointSummary, PolicySummary, Totals};
 
 use crate::event::{Event, Key, Kind, Object};
 use crate::fault::{Fault, Reason};
-use crate::index::{Index, SelectorId};
+use crate::index::{Index, PodId, SelectorId};
 use crate::input::ObjectName;
 use crate::nft::content::{Content, PlanId};
 use crate::nft::delta::Delta;
@@ -44,8 +45,8 @@ pub struct Engine {
     /// Policies by the selector of their subject.
     subjects: BTreeMap<SelectorId, BTreeSet<ObjectName>>,
     pod_cidrs: Vec<IpNet>,
-    /// Addresses of pods, and their owners by name.
-    owners: BTreeMap<IpAddr, BTreeSet<ObjectName>>,
+    /// Addresses of pods, and the pods that claim them: hardly ever more than one.
+    owners: FxHashMap<IpAddr, SmallVec<[PodId; 2]>>,
     interfaces: BTreeMap<IpAddr, String>,
     endpoints: BTreeMap<ObjectName, Endpoint>,
     /// Plans by what they follow from (`None`: not isolated); valid until a policy changes.
@@ -79,7 +80,7 @@ impl Engine {
             policies: BTreeMap::new(),
             subjects: BTreeMap::new(),
             pod_cidrs: Vec::new(),
-            owners: BTreeMap::new(),
+            owners: FxHashMap::default(),
             interfaces: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             plans: FxHashMap::default(),
@@ -241,8 +242,7 @@ impl Engine {
     /// All that is wrong with the current objects, by object.
     #[must_use]
     pub fn faults(&self) -> Vec<Fault> {
-        let conflicts =
-            self.owners.iter().flat_map(|(address, owners)| conflicts(*address, owners));
+        let conflicts = self.owners.keys().flat_map(|address| self.conflicts(*address));
         let mut faults: Vec<Fault> =
             self.faults.values().flatten().cloned().chain(conflicts).collect();
         faults.sort_unstable();
@@ -313,23 +313,36 @@ impl Engine {
         }
         faults
     }
-}
 
-/// Faults of the owners of one address, if there are several.
-fn conflicts(address: IpAddr, owners: &BTreeSet<ObjectName>) -> impl Iterator<Item = Fault> + '_ {
-    let several = if owners.len() > 1 { owners.len() } else { 0 };
-    owners.iter().take(several).map(move |owner| {
-        let others = owners.iter().filter(|other| *other != owner);
-        let others: Vec<String> = others.map(ToString::to_string).collect();
-        Fault {
-            key: Key {
-                kind: Kind::Pod,
-                namespace: owner.namespace.to_string(),
-                name: owner.name.to_string(),
-            },
-            field: "status.podIPs".to_owned(),
-            reason: Reason::AddressConflict,
-            message: format!("{address} is also an address of {}", others.join(", ")),
+    /// Names of the pods that claim an address, in order.
+    fn owners(&self, address: IpAddr) -> Vec<&ObjectName> {
+        let owners = self.owners.get(&address).into_iter().flatten();
+        let mut names: Vec<&ObjectName> =
+            owners.filter_map(|id| Some(&*self.index.pod(*id)?.name)).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Faults of the pods that claim an address, if there are several.
+    fn conflicts(&self, address: IpAddr) -> Vec<Fault> {
+        if self.owners.get(&address).is_none_or(|owners| owners.len() < 2) {
+            return Vec::new();
         }
-    })
+        let owners = self.owners(address);
+        let fault = |owner: &&ObjectName| {
+            let others = owners.iter().filter(|other| *other != owner);
+            let others: Vec<String> = others.map(ToString::to_string).collect();
+            Fault {
+                key: Key {
+                    kind: Kind::Pod,
+                    namespace: owner.namespace.to_string(),
+                    name: owner.name.to_string(),
+                },
+                field: "status.podIPs".to_owned(),
+                reason: Reason::AddressConflict,
+                message: format!("{address} is also an address of {}", others.join(", ")),
+            }
+        };
+        owners.iter().map(fault).collect()
+    }
 }

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Engine, conflicts};
+use super::Engine;
 use crate::event::{Key, Kind, Object};
 use crate::fault::{Fault, FieldFault, Path, Reason};
 use crate::index::{Entry, PodId, PodQuery, SelectorId, changes};
@@ -112,9 +112,7 @@ impl Engine {
         }
         if let Some((_, entry)) = self.index.find(&name) {
             for address in &entry.pod.addresses {
-                if let Some(owners) = self.owners.get(address) {
-                    faults.extend(conflicts(*address, owners));
-                }
+                faults.extend(self.conflicts(*address));
             }
         }
         faults
@@ -160,14 +158,14 @@ impl Engine {
         if !same_elements || moved {
             let gone: Vec<IpAddr> = was.into_iter().flat_map(|pod| pod.addresses.clone()).collect();
             let come: Vec<IpAddr> = is.into_iter().flat_map(|pod| pod.addresses.clone()).collect();
-            self.change_owner(name, &gone, &come);
+            self.change_owner(id, &gone, &come);
         }
     }
 
-    fn change_owner(&mut self, name: &ObjectName, gone: &[IpAddr], come: &[IpAddr]) {
+    fn change_owner(&mut self, id: PodId, gone: &[IpAddr], come: &[IpAddr]) {
         for address in gone {
             if let Some(owners) = self.owners.get_mut(address) {
-                owners.remove(name);
+                owners.retain(|owner| *owner != id);
                 if owners.is_empty() {
                     self.owners.remove(address);
                 }
@@ -175,7 +173,7 @@ impl Engine {
             self.stale_addresses.insert(*address);
         }
         for address in come {
-            self.owners.entry(*address).or_default().insert(name.clone());
+            self.owners.entry(*address).or_default().push(id);
             self.stale_addresses.insert(*address);
         }
     }
@@ -220,7 +218,7 @@ impl Engine {
     fn subject_stale(&mut self, subject: SelectorId) {
         self.plans.clear();
         let local = self.index.members(subject).filter(|(_, entry)| entry.pod.local);
-        self.stale_endpoints.extend(local.map(|(_, entry)| entry.name.clone()));
+        self.stale_endpoints.extend(local.map(|(_, entry)| ObjectName::clone(&entry.name)));
     }
 }
 
