@@ -8,8 +8,12 @@
 //! Changes are collected and take effect in [`Rib::flush`]; nothing here waits for more.
 //!
 //! ## Index
-//! A hash index into a slab, not a prefix trie: nothing here asks for the longest match, and views
-//! sort when somebody looks. Measured with `benches/rib.rs`; see `INDEX` there.
+//! A hash index into a slab of prefixes, not a prefix trie: nothing here asks for the longest
+//! match, and views sort when somebody looks. Measured with a million random IPv4 prefixes, one
+//! thread: insert 82 ns against 222 ns for `prefix-trie` 0.10, exact lookup 24 ns against 140 ns,
+//! at about the same memory (20 octets a prefix with its key, against 27). With everything (index,
+//! slab, interned attributes at ten prefixes a set, Adj-RIB-Out of one group) the bench `in_out`
+//! sees 66 octets a prefix.
 
 mod adj_out;
 mod attributes;
@@ -19,7 +23,9 @@ mod fib;
 mod group;
 mod import;
 mod key;
+mod laggard;
 mod log;
+mod membership;
 mod next_hops;
 mod path;
 mod peer;
@@ -99,10 +105,6 @@ pub struct Rib {
 
 /// Prefixes decided and passed to the groups at a time: bounds what a flush allocates.
 const BATCH: usize = 32 * 1024;
-
-/// Withdrawn prefixes that may wait for peers that do not read, beside as many as there are live
-/// ones.
-const MAX_LINGERING: usize = 64 * 1024;
 
 impl Rib {
     /// Empty.
@@ -190,70 +192,6 @@ impl Rib {
             })
         }
         of(&self.v4).chain(of(&self.v6))
-    }
-
-    /// A session is established; its paths will come, and it is to be sent ours.
-    ///
-    /// `None` if there are 65534 already.
-    pub fn peer_up(&mut self, session: Session, key: GroupKey) -> Option<PeerIndex> {
-        let vacant = self.peers.iter().skip(1).position(Option::is_none).map(|i| i + 1);
-        let index = vacant.unwrap_or(self.peers.len());
-        let peer = PeerIndex(u16::try_from(index).ok()?);
-        let stream = Stream::Resync(Resync::joining(session.families));
-        let group = self.join_group(peer, key);
-        let entry = Some(Peer::new(session, self.next_serial, group, stream));
-        self.next_serial += 1;
-        match self.peers.get_mut(index) {
-            Some(place) => *place = entry,
-            None => self.peers.push(entry),
-        }
-        self.announce_ready(peer);
-        Some(peer)
-    }
-
-    /// The session is gone, and with it all that the peer told us.
-    pub fn peer_down(&mut self, peer: PeerIndex) {
-        let Some(gone) = self.peers.get_mut(peer.index()).and_then(Option::take) else { return };
-        self.leave_group(peer, gone.group, &gone.stream);
-        for slot in gone.held(Family::Ipv4).iter() {
-            if let Some(path) = self.v4.withdraw_at(slot, peer) {
-                self.store.release(path.attributes);
-            }
-        }
-        for slot in gone.held(Family::Ipv6).iter() {
-            if let Some(path) = self.v6.withdraw_at(slot, peer) {
-                self.store.release(path.attributes);
-            }
-        }
-    }
-
-    /// The export settings of a live session changed: it gets what the new ones say, and
-    /// withdrawals of what they do not say any more.
-    pub fn regroup(&mut self, peer: PeerIndex, key: GroupKey) {
-        let Some(old) = self.peer(peer).map(|p| p.group) else { return };
-        if self.groups.get(old).and_then(Option::as_ref).is_some_and(|g| g.key == key) {
-            return;
-        }
-        let new = self.join_group(peer, key);
-        let mut moved = Vec::new();
-        for family in Family::ALL {
-            let Some(group) = self.groups.get(old).and_then(Option::as_ref) else { continue };
-            let changed = group.adj_out(family).iter_from(Slot(0)).filter(|cell| cell.2 > 0);
-            moved.extend(changed.map(|(slot, ..)| (family, slot)));
-        }
-        if let Some(group) = self.groups.get_mut(new).and_then(Option::as_mut) {
-            group.mark(&moved);
-        }
-        let Some(entry) = self.peers.get_mut(peer.index()).and_then(Option::as_mut) else { return };
-        let end_of_rib = match &entry.stream {
-            Stream::Log(_) => crate::types::Families::NONE,
-            Stream::Resync(resync) => resync.end_of_rib(),
-        };
-        entry.group = new;
-        let stream = Stream::Resync(Resync::moving(0, end_of_rib));
-        let old_stream = std::mem::replace(&mut entry.stream, stream);
-        self.leave_group(peer, old, &old_stream);
-        self.announce_ready(peer);
     }
 
     /// The peer asked for everything of a family again (RFC 2918).
@@ -346,23 +284,6 @@ impl Rib {
         Decided { slot, best: best.map(|path| (path.attributes, session(&path))) }
     }
 
-    /// Readers that hold up too much of the log have to leave it.
-    fn shed(&mut self, index: usize) {
-        let slots = self.v4.slots() + self.v6.slots();
-        let Some(group) = self.groups.get_mut(index).and_then(Option::as_mut) else { return };
-        while let Some(oldest) = group.overdue(self.log_limit, slots) {
-            let known = group.log.known(oldest);
-            for member in &group.members {
-                if let Some(peer) = self.peers.get_mut(member.index()).and_then(Option::as_mut)
-                    && matches!(peer.stream, Stream::Log(position) if position == oldest)
-                {
-                    peer.stream = Stream::Resync(Resync::behind(known));
-                    group.log.leave(oldest);
-                }
-            }
-        }
-    }
-
     /// Members that had nothing to send, and now have.
     fn wake(&mut self, index: usize) {
         let Some(group) = self.groups.get_mut(index).and_then(Option::as_mut) else { return };
@@ -416,124 +337,12 @@ impl Rib {
         handed
     }
 
-    /// Gives slots of withdrawn prefixes back when every peer has been told.
-    fn free_slots(&mut self) {
-        if self.v4.lingering().is_none() && self.v6.lingering().is_none() {
-            return;
-        }
-        let known: Vec<u32> =
-            (0..self.groups.len()).map(|index| self.known_to_members(index)).collect();
-        free(&mut self.v4, &mut self.groups, &known);
-        free(&mut self.v6, &mut self.groups, &known);
-    }
-
-    /// Every member knows all changes of this generation and before.
-    fn known_to_members(&self, index: usize) -> u32 {
-        let Some(group) = self.groups.get(index).and_then(Option::as_ref) else { return u32::MAX };
-        let resyncs = group.members.iter().filter_map(|member| match &self.peer(*member)?.stream {
-            Stream::Resync(resync) => Some(resync.known()),
-            Stream::Log(_) => None,
-        });
-        resyncs.min().unwrap_or(u32::MAX).min(group.log.known_to_all())
-    }
-
-    /// The peer to give up on, if withdrawn prefixes pile up because it does not read.
-    #[must_use]
-    pub fn hopeless(&self) -> Option<PeerIndex> {
-        let lingering = self.v4.waiting() + self.v6.waiting();
-        if lingering <= MAX_LINGERING + self.v4.reachable + self.v6.reachable {
-            return None;
-        }
-        let off_the_log = self.established().filter_map(|(index, peer)| match &peer.stream {
-            Stream::Resync(resync) => Some((resync.known(), index)),
-            Stream::Log(_) => None,
-        });
-        off_the_log.min().map(|(_, index)| index)
-    }
-
-    fn join_group(&mut self, peer: PeerIndex, key: GroupKey) -> usize {
-        let same = |group: &Option<Group>| group.as_ref().is_some_and(|group| group.key == key);
-        let index = match self.groups.iter().position(same) {
-            Some(index) => index,
-            None => self.create_group(key),
-        };
-        if let Some(group) = self.groups.get_mut(index).and_then(Option::as_mut) {
-            group.members.push(peer);
-        }
-        index
-    }
-
-    /// A new group, with the Adj-RIB-Out that follows from the last flush.
-    fn create_group(&mut self, key: GroupKey) -> usize {
-        if key.default_originate {
-            // The default routes need slots even if nobody else has them.
-            self.v4.pin(V4::DEFAULT);
-            self.v6.pin(V6::DEFAULT);
-        }
-        let mut group = Group::new(key);
-        self.fill(&mut group, &self.v4);
-        self.fill(&mut group, &self.v6);
-        let vacant = self.groups.iter().position(Option::is_none);
-        let index = vacant.unwrap_or(self.groups.len());
-        match self.groups.get_mut(index) {
-            Some(place) => *place = Some(group),
-            None => self.groups.push(Some(group)),
-        }
-        index
-    }
-
-    fn fill<K: Key>(&self, group: &mut Group, table: &Table<K>) {
-        let mut nets = table.iter().peekable();
-        while nets.peek().is_some() {
-            let batch = nets.by_ref().take(BATCH);
-            let decided: Vec<Decided> = batch
-                .map(|(slot, net)| {
-                    let best = self.choose(net.paths.as_slice()).map(|chosen| chosen.best);
-                    let session = |peer| self.peer(peer).map_or(0, |peer| peer.serial);
-                    Decided { slot, best: best.map(|path| (path.attributes, session(path.peer))) }
-                })
-                .collect();
-            group.apply(&self.identity, &self.store, table, &decided);
-        }
-    }
-
-    fn leave_group(&mut self, peer: PeerIndex, index: usize, stream: &Stream) {
-        let Some(place) = self.groups.get_mut(index) else { return };
-        let Some(group) = place else { return };
-        if let Stream::Log(position) = stream {
-            group.log.leave(*position);
-        }
-        group.members.retain(|member| *member != peer);
-        group.idle.retain(|member| *member != peer);
-        if group.members.is_empty() {
-            *place = None;
-        }
-    }
-
     fn peer(&self, peer: PeerIndex) -> Option<&Peer> {
         self.peers.get(peer.index()).and_then(Option::as_ref)
     }
 
     fn established(&self) -> impl Iterator<Item = (PeerIndex, &Peer)> {
         (0..).map(PeerIndex).zip(&self.peers).filter_map(|(i, peer)| Some((i, peer.as_ref()?)))
-    }
-}
-
-/// Frees lingering slots from the oldest on, as far as all members of all groups know.
-fn free<K: Key>(table: &mut Table<K>, groups: &mut [Option<Group>], known: &[u32]) {
-    while let Some(slot) = table.lingering() {
-        let told = groups.iter().zip(known).all(|(group, known)| {
-            let changed = group.as_ref().map_or(0, |g| g.adj_out(K::FAMILY).changed(slot));
-            changed <= *known
-        });
-        if table.is_empty_at(slot) && !told {
-            return;
-        }
-        if table.free_lingering() {
-            for group in groups.iter_mut().flatten() {
-                group.adj_out_mut(K::FAMILY).forget(slot);
-            }
-        }
     }
 }
 
