@@ -236,6 +236,14 @@ impl Pair {
         self.agent.take().expect("the agent runs").kill();
     }
 
+    /// Ends the agent (SIGTERM).
+    ///
+    /// # Panics
+    /// When it does not run, or does not end.
+    pub fn terminate_agent(&mut self) {
+        self.agent.take().expect("the agent runs").terminate();
+    }
+
     /// Kills all daemons of the router (SIGKILL).
     pub fn kill_router(&mut self) {
         for daemon in self.router.drain(..) {

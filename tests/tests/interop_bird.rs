@@ -41,6 +41,11 @@ fn a_restarted_bird_gets_its_session_and_routes_back() {
 }
 
 #[test]
-fn a_killed_agent_leaves_its_routes_and_finds_bird_again() {
-    cases::agent_restarts(Bird, ROUTER_ASN);
+fn a_killed_agent_costs_neither_side_a_route() {
+    cases::agent_is_killed(Bird, ROUTER_ASN);
+}
+
+#[test]
+fn a_replaced_agent_costs_neither_side_a_route() {
+    cases::agent_is_replaced(Bird, ROUTER_ASN);
 }

@@ -41,6 +41,11 @@ fn a_restarted_frr_gets_its_session_and_routes_back() {
 }
 
 #[test]
-fn a_killed_agent_leaves_its_routes_and_finds_frr_again() {
-    cases::agent_restarts(Frr, ROUTER_ASN);
+fn a_killed_agent_costs_neither_side_a_route() {
+    cases::agent_is_killed(Frr, ROUTER_ASN);
+}
+
+#[test]
+fn a_replaced_agent_costs_neither_side_a_route() {
+    cases::agent_is_replaced(Frr, ROUTER_ASN);
 }

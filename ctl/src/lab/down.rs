@@ -6,16 +6,12 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::time::Duration;
 
 use super::error::LabError;
 use super::name::Name;
 use super::namespace;
-use super::process::{self, Process};
+use super::process::{self, GRACE, Process};
 use super::state::{Lock, State};
-
-/// How long processes may take to end by themselves.
-const GRACE: Duration = Duration::from_secs(3);
 
 /// What was removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

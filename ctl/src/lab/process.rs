@@ -103,6 +103,14 @@ impl Process {
         stat(self.pid).is_some_and(|now| now.start_time == self.start_time && now.state != 'Z')
     }
 
+    /// Whether its program was replaced since it started, as a new build does.
+    #[must_use]
+    pub fn outdated(&self) -> bool {
+        // proc(5): the link of an unlinked program ends so.
+        fs::read_link(format!("/proc/{}/exe", self.pid))
+            .is_ok_and(|program| program.to_string_lossy().ends_with(" (deleted)"))
+    }
+
     /// Sends a signal, if it still runs.
     pub fn signal(&self, signal: Signal) {
         if self.alive() {
@@ -117,6 +125,9 @@ impl Process {
         last_line(&self.log)
     }
 }
+
+/// How long processes may take to end by themselves.
+pub const GRACE: Duration = Duration::from_secs(3);
 
 /// Ends processes: SIGTERM to all, and SIGKILL for what is left after `grace`.
 ///

@@ -1,6 +1,6 @@
 //! What the lab remembers between two calls of `rctl lab`: written before what it is about.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::error::LabError;
 use super::name::Name;
 use super::process::Process;
+use super::progress::say;
 use super::topology::Options;
 
 const FILE: &str = "lab.json";
@@ -114,7 +115,16 @@ impl Lock {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(LabError::file("open", &path)(error)),
             };
-            directory.lock().map_err(LabError::file("lock", &path))?;
+            match directory.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    say(&format!("waiting for another rctl that works on lab {lab}"));
+                    directory.lock().map_err(LabError::file("lock", &path))?;
+                }
+                Err(TryLockError::Error(error)) => {
+                    return Err(LabError::file("lock", &path)(error));
+                }
+            }
             // Who held the lock may have removed the directory: then ours is a lock on nothing.
             let ours = directory.metadata().map_err(LabError::file("look at", &path))?;
             match fs::metadata(&path) {

@@ -14,7 +14,7 @@ use super::manifest;
 use super::name::Name;
 use super::namespace;
 use super::preflight;
-use super::process::{Process, Start};
+use super::process::{self, GRACE, Process, Start};
 use super::progress::{Interrupt, Progress, say};
 use super::serve::READY;
 use super::state::{Lock, State};
@@ -242,11 +242,14 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Starts it unless it runs.
+    /// Starts it unless it runs; one that runs an old build is replaced.
     fn ensure(&mut self, start: Start) -> Result<(), LabError> {
         self.interrupt.check()?;
-        if self.state.process(&start.role).is_some_and(Process::alive) {
-            return Ok(());
+        if let Some(running) = self.state.process(&start.role).filter(|running| running.alive()) {
+            if !running.outdated() {
+                return Ok(());
+            }
+            process::end(std::slice::from_ref(running), GRACE)?;
         }
         let ready = start.ready.clone();
         if let Some(ready) = ready.as_deref().filter(|ready| ready.exists()) {
@@ -266,7 +269,7 @@ impl Builder<'_> {
     /// Starts the server of a pod unless it runs.
     fn ensure_server(&mut self, pod: &Pod) -> Result<(), LabError> {
         let start = server(self.lab, pod)?;
-        if !self.state.process(&start.role).is_some_and(Process::alive) {
+        if !self.state.process(&start.role).is_some_and(|p| p.alive() && !p.outdated()) {
             // It says in its log when it listens, so the log must be of this life.
             fs::write(&start.log, "").map_err(LabError::file("empty", &start.log))?;
         }

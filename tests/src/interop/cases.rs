@@ -74,23 +74,37 @@ pub fn router_restarts(implementation: Implementation, asn: u32) {
     pair.converge();
 }
 
-/// An agent that is killed and started again never loses a kernel route.
+/// An agent that is killed and started again never loses a kernel route, on either side.
 ///
 /// # Panics
 /// When that does not hold.
-pub fn agent_restarts(implementation: Implementation, asn: u32) {
+pub fn agent_is_killed(implementation: Implementation, asn: u32) {
+    agent_restarts(implementation, asn, Pair::kill_agent);
+}
+
+/// An agent that is ended in an orderly way (an upgrade) never loses a kernel route either.
+///
+/// # Panics
+/// When that does not hold.
+pub fn agent_is_replaced(implementation: Implementation, asn: u32) {
+    agent_restarts(implementation, asn, Pair::terminate_agent);
+}
+
+fn agent_restarts(implementation: Implementation, asn: u32, end: impl FnOnce(&mut Pair)) {
     let mut pair = Pair::start(implementation, asn, Transport::SharedV4);
     pair.converge();
-    pair.kill_agent();
-    throughout(Duration::from_secs(1), "routes stay without an agent", || pair.node_has_routes());
+    end(&mut pair);
+    // The router keeps ours because of graceful restart (RFC 4724).
+    let both = |pair: &Pair| pair.node_has_routes() && pair.router_has_routes();
+    throughout(Duration::from_secs(1), "routes stay without an agent", || both(&pair));
     pair.start_agent();
-    // From start to session to full table the kernel never loses a route.
+    // From start to session to full table neither kernel loses a route.
     let mut lost = false;
     eventually(PATIENCE, "the session is back", || {
-        lost |= !pair.node_has_routes();
+        lost |= !both(&pair);
         pair.established() && pair.router_established()
     });
-    throughout(Duration::from_secs(1), "routes stay after the restart", || pair.node_has_routes());
+    throughout(Duration::from_secs(1), "routes stay after the restart", || both(&pair));
     assert!(!lost, "a route went while the session was coming back");
     pair.converge();
 }
