@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use tests::fuzz::manifests as fuzz_manifests;
 use tests::fuzz::mutate::{Random, mutate};
 use tests::fuzz::wire::{self, Outcome};
 
@@ -67,4 +68,50 @@ fn same_seed_gives_the_same_mutations() {
     };
     assert_eq!(run(3), run(3));
     assert_ne!(run(3), run(4));
+}
+
+fn manifests() -> Vec<Vec<u8>> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/manifests");
+    let mut files: Vec<_> =
+        std::fs::read_dir(directory).into_iter().flatten().flatten().map(|f| f.path()).collect();
+    files.sort();
+    files.iter().filter_map(|file| std::fs::read(file).ok()).collect()
+}
+
+#[test]
+fn manifests_corpus_is_survived_and_reaches_every_kind_of_answer() {
+    let corpus = manifests();
+    assert!(corpus.len() >= 5, "the corpus has {} files", corpus.len());
+    let outcomes: Vec<_> = corpus.iter().map(|input| fuzz_manifests::run(input)).collect();
+    let sum =
+        |count: fn(&fuzz_manifests::Outcome) -> usize| outcomes.iter().map(count).sum::<usize>();
+    assert!(sum(|o| o.good) >= 8, "{outcomes:?}");
+    assert_eq!(sum(|o| o.salvaged), 3, "{outcomes:?}");
+    assert_eq!(sum(|o| o.peers), 2, "{outcomes:?}");
+    assert!(sum(|o| o.policies) >= 4, "{outcomes:?}");
+    let codes: std::collections::BTreeSet<u16> =
+        outcomes.iter().flat_map(|o| o.codes.iter().copied()).collect();
+    for code in [1001, 1002, 1003, 1004, 1010, 1011] {
+        assert!(codes.contains(&code), "{code} is not in {codes:?}");
+    }
+}
+
+#[test]
+fn mutations_of_manifests_are_survived() {
+    let corpus = manifests();
+    let mut random = Random::new(11);
+    let mut reached = std::collections::BTreeSet::new();
+    let mut salvaged = 0;
+    for _ in 0..3_000 {
+        let input = &corpus[random.below(corpus.len())];
+        let other = &corpus[random.below(corpus.len())];
+        let mutated = fuzz_manifests::mutate(input, other, &mut random);
+        let outcome = fuzz_manifests::run(&mutated);
+        salvaged += outcome.salvaged;
+        reached.extend(outcome.codes);
+    }
+    assert!(salvaged > 100, "{salvaged}");
+    for code in [1001, 1002, 1003, 1004, 1005, 1010, 1011] {
+        assert!(reached.contains(&code), "{code} was never reached: {reached:?}");
+    }
 }
