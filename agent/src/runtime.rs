@@ -169,7 +169,8 @@ fn start(args: &AgentArgs) -> Result<Core, StartError> {
 
     spawn("policy", policy_task.run(policy_inbox));
     spawn("fan-out", fan_out.run(batches, links));
-    spawn("source", Watcher::new(directory.clone()).run(batch_sender, flushes));
+    let watcher = Watcher::new(directory.clone()).with_memory(args.run_dir.join("last-good"));
+    spawn("source", watcher.run(batch_sender, flushes));
     let herald = Herald::new(problems.clone(), view.clone(), policy_sender.clone(), routes.clone());
     spawn("herald", herald.run(bgp_events, route_events));
     spawn("release", release_routes(routes.clone(), view.clone()));

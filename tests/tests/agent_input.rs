@@ -235,6 +235,36 @@ fn the_last_good_version_of_an_object_stays_in_force() {
 }
 
 #[test]
+fn the_last_good_version_survives_a_restart_with_a_broken_file() {
+    let Bench { namespace, outside: _outside, directory, agent } = bench();
+    let table = || namespace.output("nft", &["-s", "list", "table", "inet", "rampart"]);
+    let before = table();
+    for (file, text) in [
+        ("policy.yaml", "a: [\n".to_owned()),
+        ("peer.yaml", peer("tor", "peerAddres: '192.0.2.9:1799', peerASN: 65001")),
+    ] {
+        directory.write(&format!("store/{file}"), &text);
+    }
+    agent.synced();
+    agent.kill();
+    let agent = Agent::start(&namespace, "n1", &directory);
+    agent.synced();
+    assert_eq!(table(), before);
+    assert_eq!(agent.peers().iter().map(|p| p.port).collect::<Vec<_>>(), [1799]);
+    assert_eq!(agent.status().policy.transactions, 0);
+    let mut codes: Vec<u16> = agent.problems().iter().map(|problem| problem.code.0).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, [1001, 1002]);
+    // Once it is deleted it is gone, whatever was remembered.
+    std::fs::remove_file(directory.join("store/policy.yaml")).unwrap();
+    agent.synced();
+    agent.kill();
+    let agent = Agent::start(&namespace, "n1", &directory);
+    agent.synced();
+    assert_eq!(agent.policies(), []);
+}
+
+#[test]
 fn a_policy_that_was_never_good_isolates_and_admits_only_what_can_be_read() {
     let bench = bench();
     let text = policy("shop", "new", "podSelector: {matchLabels: {app: web}}, egress: [{too: []}]");

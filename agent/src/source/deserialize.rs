@@ -47,6 +47,11 @@ impl de::Error for FieldError {
 }
 
 impl FieldError {
+    /// A field that must be there is not.
+    pub(super) fn is_missing(&self) -> bool {
+        self.message.starts_with("missing field")
+    }
+
     fn at(mut self, path: Path<'_>, line: u32) -> Self {
         if !self.located {
             self.path = path.to_string();
@@ -59,14 +64,22 @@ impl FieldError {
 
 /// Reads `T` from `node`, whose own path is `prefix`.
 ///
-/// The list holds the unknown fields; the value is right except for them.
+/// The list holds the unknown fields; the value is right except for them. Without a value the list
+/// ends with the reason.
 pub(super) fn from_node<T: DeserializeOwned>(
     node: &Node,
     prefix: &str,
-) -> Result<(T, Vec<FieldError>), FieldError> {
+) -> Result<(T, Vec<FieldError>), Vec<FieldError>> {
     let unknown = RefCell::new(Vec::new());
-    let value = T::deserialize(Reader { node, path: Path::Root(prefix), unknown: &unknown })?;
-    Ok((value, unknown.into_inner()))
+    let result = T::deserialize(Reader { node, path: Path::Root(prefix), unknown: &unknown });
+    let mut unknown = unknown.into_inner();
+    match result {
+        Ok(value) => Ok((value, unknown)),
+        Err(error) => {
+            unknown.push(error);
+            Err(unknown)
+        }
+    }
 }
 
 /// Where we are, as a chain on the stack: rendered only for a complaint.
@@ -284,13 +297,15 @@ fn distance(a: &str, b: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::super::yaml;
     use super::*;
     use k8s_openapi::api::core::v1::Pod;
     use k8s_openapi::api::networking::v1::NetworkPolicy;
 
     fn read<T: DeserializeOwned>(text: &str) -> Result<(T, Vec<FieldError>), FieldError> {
-        from_node(yaml::parse(text)[0].as_ref().unwrap(), "")
+        from_node(yaml::parse(text)[0].as_ref().unwrap(), "").map_err(|mut errors| errors.remove(0))
     }
 
     #[test]
@@ -318,12 +333,11 @@ mod tests {
 
     #[test]
     fn a_missing_field_is_reported_at_its_parent() {
-        let text = "apiVersion: rampart.network/v1alpha1\nkind: BGPPeer\nmetadata: {name: a}\nspec:\n  peerASN: 1\n";
-        let error = read::<api::crd::BGPPeer>(text).unwrap_err();
-        assert_eq!(
-            (error.path.as_str(), error.message.as_str()),
-            ("spec", "missing field `peerAddress`")
-        );
+        let error = read::<BTreeMap<String, api::crd::BGPPeerSpec>>("a:\n  peerASN: 1\n");
+        let error = error.unwrap_err();
+        assert_eq!((error.path.as_str(), error.line), ("a", 2));
+        assert_eq!(error.message, "missing field `peerAddress`");
+        assert!(error.is_missing());
     }
 
     #[test]

@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, warn};
 
+use super::memory::Memory;
 use super::store::{Content, Store};
 use super::{Event, Kind};
 
@@ -50,6 +51,7 @@ pub type Flush = oneshot::Sender<u64>;
 pub struct Watcher {
     root: PathBuf,
     store: Store,
+    memory: Option<Memory>,
     notify: Option<Notify>,
     listed: bool,
     generation: u64,
@@ -59,7 +61,14 @@ impl Watcher {
     /// Nothing is read before [`Watcher::run`].
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
-        Self { root, store: Store::default(), notify: None, listed: false, generation: 0 }
+        let store = Store::default();
+        Self { root, store, memory: None, notify: None, listed: false, generation: 0 }
+    }
+
+    /// Keeps the last good version of objects in `directory`, for the next start.
+    #[must_use]
+    pub fn with_memory(self, directory: PathBuf) -> Self {
+        Self { memory: Some(Memory::new(directory)), ..self }
     }
 
     /// Reads and follows until the receiver of batches is gone. A full channel of batches makes
@@ -172,8 +181,7 @@ impl Watcher {
             self.scan()?;
         } else {
             for path in dirty.files {
-                let path: Arc<Path> = Arc::from(path.as_path());
-                self.store.read(&path, content(&path));
+                self.read(&path);
             }
         }
         self.store.outage(&self.root, None);
@@ -206,13 +214,29 @@ impl Watcher {
             .cloned()
             .collect();
         for file in gone {
-            self.store.read(&file, Content::Missing);
+            self.read(&file);
         }
         for file in files {
-            let file: Arc<Path> = Arc::from(file.as_path());
-            self.store.read(&file, content(&file));
+            self.read(&file);
         }
         Ok(())
+    }
+
+    fn read(&mut self, path: &Path) {
+        let file: Arc<Path> = Arc::from(path);
+        let content = content(&file);
+        if let Some(memory) = &self.memory
+            && !self.listed
+            && self.store.is_new(&file)
+            && !matches!(content, Content::Missing)
+            && let Some(former) = memory.recall(&file)
+        {
+            self.store.read(&file, Content::Text(former));
+        }
+        self.store.read(&file, content);
+        if let Some(memory) = &mut self.memory {
+            memory.remember(&file, self.store.in_force(&file));
+        }
     }
 
     fn list_subdirectory(&mut self, path: &Path, files: &mut BTreeSet<PathBuf>) -> io::Result<()> {

@@ -63,7 +63,7 @@ impl From<FieldError> for Fault {
     fn from(error: FieldError) -> Self {
         let code = if error.unknown {
             error_code::UNKNOWN_FIELD
-        } else if error.message.starts_with("missing field") {
+        } else if error.is_missing() {
             error_code::INVALID_OBJECT
         } else {
             error_code::MANIFEST_SYNTAX
@@ -275,16 +275,25 @@ fn object(node: &Node, key: &Key) -> Result<Object, Vec<Fault>> {
 }
 
 fn decode<T: DeserializeOwned>(node: &Node) -> Result<Box<T>, Vec<Fault>> {
-    let (value, unknown) = from_node(node, "").map_err(|error| vec![Fault::from(error)])?;
-    // Nobody writes a status by hand: what we do not know there comes from a newer API server.
-    let faults: Vec<Fault> = unknown
-        .into_iter()
-        .filter(|error| !error.path.starts_with("status."))
+    let (value, mut errors) = match from_node(node, "") {
+        Ok((value, unknown)) => (Some(value), unknown),
+        Err(errors) => (None, errors),
+    };
+    errors.retain(|error| {
+        // Nobody writes a status by hand: what we do not know there comes from a newer API server.
+        let newer = error.unknown && error.path.starts_with("status.");
         // Looked at already; the derived types of our own kinds do not list them as fields.
-        .filter(|error| !matches!(error.path.as_str(), "apiVersion" | "kind"))
-        .map(Fault::from)
-        .collect();
-    if faults.is_empty() { Ok(Box::new(value)) } else { Err(faults) }
+        let seen = error.unknown && matches!(error.path.as_str(), "apiVersion" | "kind");
+        !(newer || seen)
+    });
+    // A misspelt field is missing under its right name: one message is enough.
+    if errors.len() > 1 && errors.last().is_some_and(FieldError::is_missing) {
+        errors.pop();
+    }
+    match value {
+        Some(value) if errors.is_empty() => Ok(Box::new(value)),
+        _ => Err(errors.into_iter().map(Fault::from).collect()),
+    }
 }
 
 /// Fills in what an API server would, and drops what nobody here looks at (memory).

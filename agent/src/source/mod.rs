@@ -10,6 +10,7 @@
 mod deserialize;
 pub mod dir;
 pub mod manifest;
+mod memory;
 mod salvage;
 mod store;
 mod yaml;

@@ -57,6 +57,17 @@ impl Store {
         self.files.keys().chain(self.rejections.keys())
     }
 
+    /// What is in force of a file, unless it was salvaged.
+    pub(super) fn in_force(&self, file: &Path) -> impl Iterator<Item = &Object> {
+        let held = self.files.get(file).into_iter().flat_map(BTreeMap::values);
+        held.filter(|held| !held.salvaged).map(|held| &held.object)
+    }
+
+    /// Nothing was read from the file yet.
+    pub(super) fn is_new(&self, file: &Path) -> bool {
+        !self.files.contains_key(file) && !self.rejections.contains_key(file)
+    }
+
     /// Takes the new content of one file.
     pub(super) fn read(&mut self, file: &Arc<Path>, content: Content) {
         let old = self.files.remove(file).unwrap_or_default();

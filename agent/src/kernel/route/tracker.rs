@@ -162,7 +162,11 @@ impl Tracker {
                 }
                 None
             }
-            (Some(old), Some(new)) if *old == new => None,
+            (Some(old), Some(new)) if *old == new => {
+                // As it was: nothing to hold any more.
+                self.held.remove(prefix);
+                None
+            }
             (None, Some(new)) => Some(Action::Add(new)),
             // IPv4 replaces the first route of that prefix and metric, whoever owns it.
             (Some(_), Some(_)) if self.contested.contains(prefix) => Some(Action::Delete(METRIC)),

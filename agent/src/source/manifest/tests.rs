@@ -122,6 +122,18 @@ fn what_is_wrong_is_said_with_code_field_and_line() {
 }
 
 #[test]
+fn a_misspelt_required_field_is_one_fault_under_its_wrong_name() {
+    let peer = |spec: &str| {
+        format!(
+            "apiVersion: rampart.network/v1alpha1\nkind: BGPPeer\nmetadata: {{name: a}}\nspec:\n  peerASN: 1\n{spec}"
+        )
+    };
+    let manifest = manifests(&peer("  peerAddres: x\n")).remove(0);
+    assert_eq!(faults(&manifest), [(1002, "spec.peerAddres", 6)]);
+    assert_eq!(faults(&manifests(&peer(""))[0]), [(1004, "spec", 5)]);
+}
+
+#[test]
 fn a_semantic_complaint_finds_its_line_later() {
     let text = "---\napiVersion: rampart.network/v1alpha1\nkind: BGPPeer\nmetadata: {name: tor}\nspec:\n  peerASN: 1\n  peerAddress: nonsense\n  import:\n  - prefix: x\n";
     let Manifest::Good { origin, .. } = manifests(text).remove(0) else { panic!() };
