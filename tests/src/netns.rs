@@ -34,7 +34,7 @@ impl Namespace {
     /// When it cannot be made: tests need root.
     pub fn new(purpose: &str) -> Self {
         let name = format!("rt-{}-{purpose}", unique());
-        namespace::ip_batch(None, &[format!("netns add {name}")])
+        namespace::ip_batch(None, None, &[format!("netns add {name}")])
             .expect("tests make network namespaces and must run as root");
         let namespace = Self { name };
         namespace.sysctl(&[
@@ -60,7 +60,7 @@ impl Namespace {
     /// When one fails.
     pub fn ip(&self, lines: &[&str]) {
         let lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
-        namespace::ip_batch(Some(&self.name), &lines).expect("ip");
+        namespace::ip_batch(None, Some(&self.name), &lines).expect("ip");
     }
 
     /// Sets sysctls, named below `net/`.
@@ -135,7 +135,7 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        let removed = namespace::ip_batch(None, &[format!("netns del {}", self.name)]);
+        let removed = namespace::ip_batch(None, None, &[format!("netns del {}", self.name)]);
         if let Err(error) = removed
             && !std::thread::panicking()
         {
@@ -153,7 +153,7 @@ pub fn connect(a: &Namespace, name_a: &str, b: &Namespace, name_b: &str) {
         "link add {name_a} netns {} type veth peer name {name_b} netns {}",
         a.name, b.name
     )];
-    namespace::ip_batch(None, &lines).expect("ip link add");
+    namespace::ip_batch(None, None, &lines).expect("ip link add");
     a.ip(&[&format!("link set {name_a} up")]);
     b.ip(&[&format!("link set {name_b} up")]);
 }

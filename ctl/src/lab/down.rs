@@ -42,7 +42,7 @@ pub fn remove(lab: &Name, _lock: &Lock) -> Result<Removed, LabError> {
     let namespaces = namespace::list(&lab.namespace_prefix())?;
     removed.strangers = strangers(&namespaces);
     let lines: Vec<String> = namespaces.iter().map(|name| format!("netns del {name}")).collect();
-    namespace::ip_batch(None, &lines)?;
+    namespace::ip_batch(Some(lab), None, &lines)?;
     removed.namespaces = namespaces.len();
 
     let directory = lab.directory();

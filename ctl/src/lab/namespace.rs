@@ -11,6 +11,8 @@ use std::process::{Command, Stdio};
 use nix::sched::{CloneFlags, setns};
 
 use super::error::LabError;
+use super::name::Name;
+use super::process::MARK;
 
 /// Where `ip netns` keeps the names.
 const NAMES: &str = "/run/netns";
@@ -67,16 +69,24 @@ pub fn enter(namespace: &str) -> Result<(), LabError> {
     setns(&file, CloneFlags::CLONE_NEWNET).map_err(|errno| failed(errno.into()))
 }
 
-/// Runs `ip -batch` on the given lines, inside `namespace` or, without one, where we are.
+/// Runs `ip -batch` on the given lines, inside `namespace` or, without one, where we are. Carries
+/// the mark of the lab, so that `down` also ends one that outlived a killed `up`.
 ///
 /// # Errors
 /// [`LabError::Ip`] with what `ip` said, and [`LabError::Start`] when it does not start.
-pub fn ip_batch(namespace: Option<&str>, lines: &[String]) -> Result<(), LabError> {
+pub fn ip_batch(
+    lab: Option<&Name>,
+    namespace: Option<&str>,
+    lines: &[String],
+) -> Result<(), LabError> {
     if lines.is_empty() {
         return Ok(());
     }
     let start = |source| LabError::Start { role: "ip".to_owned(), source };
     let mut command = Command::new("ip");
+    if let Some(lab) = lab {
+        command.env(MARK, lab.as_str());
+    }
     if let Some(namespace) = namespace {
         command.args(["-n", namespace]);
     }

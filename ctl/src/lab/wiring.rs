@@ -37,7 +37,7 @@ const FORWARDING: [(&str, &str); 5] = [
 pub fn namespaces(lab: &Name, topology: &Topology) -> Result<(), LabError> {
     let lines: Vec<String> =
         topology.members().map(|member| format!("netns add {}", lab.namespace(member))).collect();
-    namespace::ip_batch(None, &lines)?;
+    namespace::ip_batch(Some(lab), None, &lines)?;
     in_parallel(topology.members(), |member| namespace::sysctl(&lab.namespace(member), &BASE))?;
     let tors = topology.tors.iter().map(|tor| tor.name.as_str());
     let nodes = topology.nodes.iter().map(|node| node.name.as_str());
@@ -77,7 +77,7 @@ pub fn links(lab: &Name, topology: &Topology) -> Result<(), LabError> {
     for pod in &topology.pods {
         veth((&pod.host_interface, &pod.node), ("eth0", &pod.name));
     }
-    namespace::ip_batch(None, &veths)?;
+    namespace::ip_batch(Some(lab), None, &veths)?;
 
     let mut scripts: Vec<(&str, Vec<String>)> = Vec::new();
     for tor in &topology.tors {
@@ -90,7 +90,7 @@ pub fn links(lab: &Name, topology: &Topology) -> Result<(), LabError> {
         scripts.push((&pod.name, pod_script(pod)));
     }
     in_parallel(scripts.into_iter(), |(member, lines)| {
-        namespace::ip_batch(Some(&lab.namespace(member)), &lines)
+        namespace::ip_batch(Some(lab), Some(&lab.namespace(member)), &lines)
     })
 }
 
