@@ -45,6 +45,7 @@ impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OwnOnly => f.write_str("own prefixes only"),
+            Self::Accept(entries) if entries.is_empty() => f.write_str("own prefixes only"),
             Self::All => f.write_str("everything"),
             Self::Accept(entries) => {
                 f.write_str("only ")?;
@@ -57,5 +58,53 @@ impl fmt::Display for Policy {
                 Ok(())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(prefix: &str, min_length: u8, max_length: u8) -> PrefixMatch {
+        PrefixMatch { prefix: prefix.parse().unwrap(), min_length, max_length }
+    }
+
+    #[test]
+    fn a_prefix_matches_inside_and_within_the_lengths() {
+        let table = [
+            (entry("10.0.0.0/8", 16, 24), "10.1.0.0/16", true),
+            (entry("10.0.0.0/8", 16, 24), "10.1.1.0/24", true),
+            (entry("10.0.0.0/8", 16, 24), "10.0.0.0/8", false),
+            (entry("10.0.0.0/8", 16, 24), "10.1.1.0/25", false),
+            (entry("10.0.0.0/8", 16, 24), "11.1.0.0/16", false),
+            (entry("0.0.0.0/0", 0, 0), "0.0.0.0/0", true),
+            (entry("0.0.0.0/0", 0, 0), "::/0", false),
+            (entry("0.0.0.0/0", 0, 32), "2001:db8::/32", false),
+            (entry("::/0", 0, 128), "2001:db8::1/128", true),
+            (entry("::/0", 0, 128), "10.0.0.0/8", false),
+            (entry("2001:db8::/32", 48, 64), "2001:db8:1::/48", true),
+            (entry("2001:db8::/32", 48, 64), "2001:db9:1::/48", false),
+        ];
+        for (entry, prefix, matches) in table {
+            assert_eq!(entry.matches(&prefix.parse().unwrap()), matches, "{entry}: {prefix}");
+        }
+    }
+
+    #[test]
+    fn only_an_explicit_policy_accepts_what_was_learnt() {
+        let prefix: IpNet = "10.1.0.0/16".parse().unwrap();
+        assert!(!Policy::default().accepts(&prefix));
+        assert!(Policy::All.accepts(&prefix));
+        assert!(!Policy::Accept(Vec::new()).accepts(&prefix));
+        assert!(Policy::Accept(vec![entry("10.1.0.0/16", 16, 16)]).accepts(&prefix));
+    }
+
+    #[test]
+    fn policies_are_told_in_words() {
+        assert_eq!(Policy::OwnOnly.to_string(), "own prefixes only");
+        assert_eq!(Policy::Accept(Vec::new()).to_string(), "own prefixes only");
+        assert_eq!(Policy::All.to_string(), "everything");
+        let entries = vec![entry("0.0.0.0/0", 0, 0), entry("10.0.0.0/8", 16, 24)];
+        assert_eq!(Policy::Accept(entries).to_string(), "only 0.0.0.0/0, 10.0.0.0/8 length 16-24");
     }
 }

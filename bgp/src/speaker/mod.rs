@@ -197,6 +197,9 @@ impl Speaker {
             neighbour.session.reset(now, &notification, Some(OUT_OF_RESOURCES_PAUSE));
             self.attend(now, number);
             self.rib.flush();
+            if self.rib.hopeless() == Some(index) {
+                return;
+            }
         }
     }
 

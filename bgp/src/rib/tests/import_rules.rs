@@ -205,3 +205,29 @@ fn more_prefixes_than_allowed_are_an_error_denied_ones_included() {
         assert_eq!(results, [Ok(()), Ok(()), Err(PrefixLimitExceeded { limit: 2 })]);
     }
 }
+
+#[test]
+fn what_a_peer_does_not_send_again_in_a_framed_refresh_is_gone() {
+    for nets in [
+        ["10.1.0.0/24", "10.2.0.0/24", "10.3.0.0/24"],
+        ["fd00:1::/48", "fd00:2::/48", "fd00:3::/48"],
+    ] {
+        let nets = nets.map(net);
+        let family = Family::of(&nets[0]);
+        let mut rib = Rib::new(identity(1));
+        let link = Link::up(&mut rib, 1, Role::Client);
+        let other = net(if family == Family::Ipv4 { "fd00:9::/48" } else { "10.9.0.0/24" });
+        link.announce(&mut rib, &attributes(address(1)), &nets);
+        link.announce(&mut rib, &attributes(address(1)), &[other]);
+        rib.begin_refresh(link.index, family);
+        link.announce(&mut rib, &attributes(address(1)), &nets[..1]);
+        let changed = Attributes { med: Some(1), ..attributes(address(1)) };
+        link.announce(&mut rib, &changed, &nets[1..2]);
+        assert_eq!(rib.paths(), 4, "nothing is gone before the end");
+        rib.end_refresh(link.index, family);
+        assert_eq!(rib.paths(), 3);
+        assert_eq!(rib.prefix(&nets[2]), None);
+        rib.end_refresh(link.index, family);
+        assert_eq!((rib.paths(), rib.counts(link.index).received), (3, 3));
+    }
+}
