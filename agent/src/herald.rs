@@ -89,20 +89,24 @@ impl Herald {
                 let (name, _) = self.name(peer);
                 info!(peer = %name, address = %peer, %router_id, ipv4 = families.ipv4, ipv6 = families.ipv6, "bgp session up");
                 self.problems.resolve(Area::Peer, &format!("{peer}|session"));
+                self.problems.resolve(Area::Peer, &format!("{peer}|open"));
             }
             SpeakerEvent::SessionDown { peer, reason, established } => {
                 let (name, _) = self.name(peer);
                 let (code, words) = down(&reason);
                 info!(peer = %name, address = %peer, established, reason = %words, "bgp session down");
-                // The session that was kept speaks for itself.
-                if reason != DownReason::Collision {
+                // The session that was kept speaks for itself, and OPENs that do not fit together
+                // have said why: what follows from that is no news.
+                let open = self.problems.stands(Area::Peer, &format!("{peer}|open"));
+                if reason != DownReason::Collision && !open {
                     let id = format!("{peer}|session");
                     self.problems.raise(Area::Peer, id, self.about(code, peer, &words));
                 }
             }
             SpeakerEvent::OpenRefused { peer, reason } => {
                 let (code, words) = refused(reason);
-                let id = format!("{peer}|session");
+                self.problems.resolve(Area::Peer, &format!("{peer}|session"));
+                let id = format!("{peer}|open");
                 self.problems.raise(Area::Peer, id, self.about(code, peer, &words));
             }
             SpeakerEvent::MalformedMessage { peer, offset, reason } => {

@@ -179,6 +179,32 @@ fn a_node_cannot_announce_what_belongs_to_another() {
 }
 
 #[test]
+fn a_wrong_as_number_is_one_message_at_either_side_and_goes_when_corrected() {
+    let pair = pair();
+    let wrong = "apiVersion: rampart.network/v1alpha1\nkind: BGPConfiguration\nmetadata: {name: default}\nspec: {asn: 64600}\n";
+    let file = pair.right_directory.write("store/bgp.yaml", wrong);
+    let (left, right) = (pair.start_left(), pair.start_right());
+    eventually(LIMIT, "one message at the left", || {
+        let problems = left.problems();
+        problems.len() == 1 && problems[0].code.0 == 2107
+    });
+    let problem = &left.problems()[0];
+    assert_eq!(problem.subject, "peer n2");
+    assert_eq!(problem.message, "sent AS 64600, expected 64512");
+    assert_eq!(problem.location.as_deref(), Some("192.0.2.2:179"));
+    eventually(LIMIT, "one message at the right", || right.problems().len() == 1);
+    assert!([2107, 2108].contains(&right.problems()[0].code.0), "{:?}", right.problems());
+    // Nothing else is disturbed.
+    left.synced();
+    assert!(left.status().ready);
+    std::fs::remove_file(file).unwrap();
+    pair.connected();
+    eventually(LIMIT, "no message is left", || {
+        left.problems().is_empty() && right.problems().is_empty()
+    });
+}
+
+#[test]
 fn a_killed_agent_leaves_all_in_place_and_its_successor_changes_nothing() {
     let pair = pair();
     let (left, _right) = (pair.start_left(), pair.start_right());

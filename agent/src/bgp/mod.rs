@@ -1,6 +1,6 @@
 //! The BGP side of the agent: sockets and a clock around [`::bgp::speaker::Speaker`].
 //!
-//! One thread owns the speaker and every BGP socket and runs one epoll loop ([`driver`]): no task
+//! One thread owns the speaker and every BGP socket and runs one epoll loop (`driver`): no task
 //! and no channel per connection. Others talk to it through a [`SpeakerHandle`].
 //!
 //! A turn of the loop: read what is readable, run due timers, `flush` once, then write. So changes

@@ -111,6 +111,12 @@ impl Problems {
         }
     }
 
+    /// This is wrong now.
+    #[must_use]
+    pub fn stands(&self, area: Area, id: &str) -> bool {
+        self.lock().standing.contains_key(&(area, id.to_owned()))
+    }
+
     /// What was wrong is not any more; does nothing if nothing was.
     pub fn resolve(&self, area: Area, id: &str) {
         let removed = self.lock().standing.remove(&(area, id.to_owned()));

@@ -1,6 +1,6 @@
 //! Kernel routes: what BGP learnt and what we own, written into the main table and kept there.
 //!
-//! One thread owns everything ([`writer`]); others talk to it through a [`Routes`] handle.
+//! One thread owns everything (`writer`); others talk to it through a [`Routes`] handle.
 //!
 //! # How a restarted agent knows what is its own
 //!
