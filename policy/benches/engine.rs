@@ -145,11 +145,11 @@ fn events(criterion: &mut Criterion) {
         alternate(&mut group, name, cluster(500, 10_000, policies), [new("n1"), new("n2")]);
     }
     group.throughput(Throughput::Elements(200));
-    for policies in [0, 100] {
+    for (peers, policies) in [(100, 0), (10_000, 0), (100, 100)] {
         let name =
-            format!("policy changed at 200 local pods, 10k peers, {policies} other policies");
+            format!("policy changed at 200 local pods, {peers} peers, {policies} other policies");
         let events = [peers_policy(9090), peers_policy(8080)];
-        alternate(&mut group, name, cluster(200, 10_000, policies), events);
+        alternate(&mut group, name, cluster(200, peers, policies), events);
     }
     group.finish();
 }
