@@ -221,16 +221,10 @@ impl Rib {
 
     /// Decides about everything that changed, and packs it into UPDATEs for every update group.
     pub fn flush(&mut self) {
-        for group in self.groups.iter_mut().flatten() {
-            if group.is_worn_out() {
-                group.renumber();
-                for peer in &group.members {
-                    if let Some(Some(Peer { stream: Stream::Resync(resync), .. })) =
-                        self.peers.get_mut(peer.index())
-                    {
-                        resync.renumber();
-                    }
-                }
+        for index in 0..self.groups.len() {
+            let group = self.groups.get(index).and_then(Option::as_ref);
+            if group.is_some_and(Group::is_worn_out) {
+                self.renumber(index);
             }
         }
         self.flush_table(|rib| &mut rib.v4);
@@ -241,6 +235,20 @@ impl Rib {
         }
         self.store.collect();
         self.free_slots();
+    }
+
+    /// The generations of a group start again at 1. Members off its log are sent some of what they
+    /// know already; nobody misses anything.
+    fn renumber(&mut self, index: usize) {
+        let Some(group) = self.groups.get_mut(index).and_then(Option::as_mut) else { return };
+        group.renumber();
+        for peer in &group.members {
+            if let Some(Some(Peer { stream: Stream::Resync(resync), .. })) =
+                self.peers.get_mut(peer.index())
+            {
+                resync.renumber();
+            }
+        }
     }
 
     fn flush_table<K: Key>(&mut self, table: impl Fn(&mut Self) -> &mut Table<K>) {

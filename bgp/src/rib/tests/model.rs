@@ -31,6 +31,8 @@ enum Operation {
         peer: usize,
         family: Family,
     },
+    /// All generations run out.
+    Renumber,
     /// The export policy of the peer changes to this one.
     Export {
         peer: usize,
@@ -52,6 +54,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         8 => Just(Operation::Flush),
         8 => (peer.clone(), 1usize..400).prop_map(|(peer, max)| Operation::Read { peer, max }),
         1 => (peer.clone(), family).prop_map(|(peer, family)| Operation::Refresh { peer, family }),
+        1 => Just(Operation::Renumber),
         1 => (peer, 0usize..3).prop_map(|(peer, variant)| Operation::Export { peer, variant }),
     ]
 }
@@ -292,6 +295,11 @@ impl World {
             Operation::Refresh { peer, family } => {
                 if let Some(link) = &self.links[*peer] {
                     self.rib.refresh(link.index, *family);
+                }
+            }
+            Operation::Renumber => {
+                for index in 0..self.rib.groups.len() {
+                    self.rib.renumber(index);
                 }
             }
             Operation::Export { peer, variant } => {
