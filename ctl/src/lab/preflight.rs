@@ -1,5 +1,6 @@
 //! Looks whether the machine can carry a lab, before anything is made.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -110,11 +111,16 @@ fn missing_package(program: &str, package: &str) -> LabError {
     }
 }
 
-/// Looks a program up in PATH, and where daemons live when PATH does not say so.
+/// Where programs are looked up: PATH, and where daemons live when PATH does not say so.
+#[must_use]
+pub fn search_path() -> OsString {
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/sbin:/sbin");
+    path
+}
+
 fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+    std::env::split_paths(&search_path())
         .map(|directory| directory.join(program))
         .find(|candidate| candidate.is_file())
 }

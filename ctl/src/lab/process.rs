@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::error::LabError;
 use super::name::Name;
 use super::namespace;
+use super::preflight::search_path;
 
 /// Environment variable that marks every process of a lab with its name.
 pub const MARK: &str = "RAMPART_LAB_MEMBER";
@@ -82,6 +83,7 @@ impl Process {
             Command::new(program)
                 .args(arguments)
                 .env(MARK, lab.as_str())
+                .env("PATH", search_path())
                 .current_dir("/")
                 .stdin(Stdio::null())
                 .stdout(output)

@@ -56,16 +56,7 @@ pub fn up(lab: &Name, args: &UpArgs) -> Result<(), LabError> {
     };
     let topology = Topology::new(&options)?;
     let policies = !args.no_policies;
-    let state = match earlier {
-        Some(state) if state.complete && state.options != options => {
-            return Err(LabError::OtherOptions {
-                name: lab.to_string(),
-                options: state.options.to_string(),
-            });
-        }
-        Some(state) if state.complete && intact(lab, &topology) => Some(state),
-        Some(_) | None => None,
-    };
+    let state = still_good(lab, earlier, &options, &topology)?;
     let fresh = state.is_none();
     let mut builder = Builder {
         lab,
@@ -99,6 +90,23 @@ pub fn up(lab: &Name, args: &UpArgs) -> Result<(), LabError> {
             down::remove(lab, &lock)?;
             Err(error)
         }
+    }
+}
+
+/// The lab that is up, if all of its wiring is there; its processes may be dead.
+fn still_good(
+    lab: &Name,
+    earlier: Option<State>,
+    options: &Options,
+    topology: &Topology,
+) -> Result<Option<State>, LabError> {
+    match earlier.filter(|state| state.complete) {
+        Some(state) if state.options != *options => Err(LabError::OtherOptions {
+            name: lab.to_string(),
+            options: state.options.to_string(),
+        }),
+        Some(state) if intact(lab, topology) => Ok(Some(state)),
+        Some(_) | None => Ok(None),
     }
 }
 
