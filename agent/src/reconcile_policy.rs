@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::error_code;
+use k8s_openapi::api::core::v1::Pod;
 use nix::errno::Errno;
 use policy::engine::{EndpointSummary, Engine, PolicySummary, Totals};
 use policy::event::{Event, Key, Kind};
@@ -107,7 +108,10 @@ pub struct PolicyTask {
     problems: Problems,
     progress: watch::Sender<Progress>,
     origins: BTreeMap<Key, Origin>,
+    /// Ascending.
     watched: Vec<IpAddr>,
+    input_changed: bool,
+    pods_changed: bool,
     /// Before the first transaction: pods whose interface the route thread has not told yet. A
     /// table adopted after a restart knows them, and would lose and regain them otherwise.
     awaited: BTreeSet<IpAddr>,
@@ -151,6 +155,8 @@ impl PolicyTask {
             progress,
             origins: BTreeMap::new(),
             watched: Vec::new(),
+            input_changed: false,
+            pods_changed: false,
             awaited: BTreeSet::new(),
             patience: None,
             handled: 0,
@@ -180,6 +186,11 @@ impl PolicyTask {
                             Err(_) => break,
                         }
                     }
+                    // Once the first difference is written nothing of what follows here concerns
+                    // the table, so the kernel can already have its turn.
+                    if self.progress.borrow().programmed {
+                        self.start_next();
+                    }
                     self.after_input().await;
                 }
                 answer = poll_reply(&mut self.under_way) => {
@@ -197,6 +208,8 @@ impl PolicyTask {
         match message {
             Message::Input { generation, events } => {
                 for (event, origin) in events {
+                    self.input_changed = true;
+                    self.pods_changed |= self.concerns_local_pods(&event);
                     self.note_origin(&event, origin);
                     self.engine.handle(event);
                 }
@@ -228,6 +241,31 @@ impl PolicyTask {
         }
     }
 
+    /// Whether the event can change which pods are ours.
+    fn concerns_local_pods(&self, event: &Event) -> bool {
+        match event {
+            Event::Apply(policy::event::Object::Pod(pod)) => {
+                let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+                // One of ours that is now said to be elsewhere counts, too.
+                node == Some(self.engine.node_name()) || node.is_none() || self.is_watched(pod)
+            }
+            Event::Apply(_) | Event::Interface { .. } => false,
+            Event::Delete(key) => key.kind == Kind::Pod,
+            Event::RelistBegin(kind) | Event::RelistEnd(kind) => *kind == Kind::Pod,
+        }
+    }
+
+    fn is_watched(&self, pod: &Pod) -> bool {
+        let status = pod.status.as_ref();
+        let first = status.and_then(|status| status.pod_ip.as_deref());
+        let others = status.and_then(|status| status.pod_ips.as_deref()).unwrap_or_default();
+        first
+            .into_iter()
+            .chain(others.iter().map(|other| other.ip.as_str()))
+            .filter_map(|text| text.parse().ok())
+            .any(|address: IpAddr| self.watched.binary_search(&address).is_ok())
+    }
+
     fn note_origin(&mut self, event: &Event, origin: Option<Origin>) {
         match (event, origin) {
             (Event::Apply(policy::event::Object::NetworkPolicy(object)), Some(origin)) => {
@@ -245,9 +283,15 @@ impl PolicyTask {
 
     /// What follows from new input beside the table: complaints, and whose interface we need.
     async fn after_input(&mut self) {
+        if !std::mem::take(&mut self.input_changed) {
+            return;
+        }
         let complaints = self.engine.faults().into_iter().filter_map(|fault| self.complain(fault));
         let complaints = complaints.collect();
         self.problems.replace(Area::Policy, complaints);
+        if !std::mem::take(&mut self.pods_changed) {
+            return;
+        }
         let watched: Vec<IpAddr> = self.engine.local_addresses().collect();
         if watched != self.watched {
             if !self.progress.borrow().programmed {

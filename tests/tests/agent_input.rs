@@ -5,6 +5,7 @@
 
 use std::io::Write as _;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use api::control::Problem;
@@ -362,6 +363,8 @@ fn health_readiness_and_metrics_are_served_on_loopback() {
     assert!(metrics.contains("\nrampart_policies 1\n"), "{metrics}");
     bench.put("bad.yaml", "a: [\n");
     assert!(get("/metrics").contains("\nrampart_problems{code=\"RC1001\"} 1\n"));
+    let socket = std::fs::metadata(bench.directory.join("run/agent.sock")).unwrap();
+    assert_eq!(socket.permissions().mode() & 0o777, 0o600, "for the owner only");
     assert_eq!(bench.agent.ask("/v1/nothing").0, 404);
     assert_eq!(bench.agent.ask("/v1/synced?timeout_ms=x").0, 400);
 }
