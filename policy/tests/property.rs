@@ -284,12 +284,18 @@ proptest! {
         prop_assert_eq!(&table, &run.fresh(&order));
         compare(&table, &run.truth)?;
 
+        let local: BTreeSet<IpAddr> = run.engine.local_addresses().collect();
+        let listed = run.engine.endpoints().into_iter().flat_map(|endpoint| endpoint.addresses);
+        prop_assert_eq!(&local, &listed.collect::<BTreeSet<_>>());
+
         // Nothing is left of what is gone.
         let keys: BTreeSet<Key> = run.truth.objects.keys().cloned().collect();
         for key in keys {
             run.engine.handle(Event::Delete(key));
         }
         run.program();
+        prop_assert_eq!(run.engine.faults(), []);
+        prop_assert_eq!(run.engine.local_addresses().count(), 0);
         let nothing = Run { truth: Truth::default(), ..run };
         prop_assert_eq!(nothing.kernel.table.as_ref(), Some(&nothing.fresh(&[])));
     }

@@ -47,6 +47,10 @@ pub struct Engine {
     pod_cidrs: Vec<IpNet>,
     /// Addresses of pods, and the pods that claim them: hardly ever more than one.
     owners: FxHashMap<IpAddr, SmallVec<[PodId; 2]>>,
+    /// Addresses that several pods claim.
+    shared: BTreeSet<IpAddr>,
+    /// Addresses of local pods, and how many claim each.
+    local: BTreeMap<IpAddr, u32>,
     interfaces: BTreeMap<IpAddr, String>,
     endpoints: BTreeMap<ObjectName, Endpoint>,
     /// Plans by what they follow from (`None`: not isolated); valid until a policy changes.
@@ -81,6 +85,8 @@ impl Engine {
             subjects: BTreeMap::new(),
             pod_cidrs: Vec::new(),
             owners: FxHashMap::default(),
+            shared: BTreeSet::new(),
+            local: BTreeMap::new(),
             interfaces: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             plans: FxHashMap::default(),
@@ -231,18 +237,13 @@ impl Engine {
 
     /// Addresses of pods on our node: those for which [`Event::Interface`] is wanted.
     pub fn local_addresses(&self) -> impl Iterator<Item = IpAddr> {
-        let local = self.index.pods().filter(|(_, entry)| entry.pod.local);
-        let mut addresses: Vec<IpAddr> =
-            local.flat_map(|(_, entry)| entry.pod.addresses.iter().copied()).collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        addresses.into_iter()
+        self.local.keys().copied()
     }
 
     /// All that is wrong with the current objects, by object.
     #[must_use]
     pub fn faults(&self) -> Vec<Fault> {
-        let conflicts = self.owners.keys().flat_map(|address| self.conflicts(*address));
+        let conflicts = self.shared.iter().flat_map(|address| self.conflicts(*address));
         let mut faults: Vec<Fault> =
             self.faults.values().flatten().cloned().chain(conflicts).collect();
         faults.sort_unstable();

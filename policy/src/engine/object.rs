@@ -156,25 +156,49 @@ impl Engine {
             self.stale_endpoints.insert(name.clone());
         }
         if !same_elements || moved {
-            let gone: Vec<IpAddr> = was.into_iter().flat_map(|pod| pod.addresses.clone()).collect();
-            let come: Vec<IpAddr> = is.into_iter().flat_map(|pod| pod.addresses.clone()).collect();
-            self.change_owner(id, &gone, &come);
+            let claims = |pod: Option<&Pod>| {
+                let addresses = pod.map(|pod| pod.addresses.clone()).unwrap_or_default();
+                (addresses, pod.is_some_and(|pod| pod.local))
+            };
+            let (was, is) = (claims(was), claims(is));
+            self.disown(id, &was.0, was.1);
+            self.own(id, &is.0, is.1);
         }
     }
 
-    fn change_owner(&mut self, id: PodId, gone: &[IpAddr], come: &[IpAddr]) {
-        for address in gone {
-            if let Some(owners) = self.owners.get_mut(address) {
-                owners.retain(|owner| *owner != id);
-                if owners.is_empty() {
-                    self.owners.remove(address);
+    fn disown(&mut self, id: PodId, addresses: &[IpAddr], local: bool) {
+        for address in addresses {
+            let Some(owners) = self.owners.get_mut(address) else { continue };
+            owners.retain(|owner| *owner != id);
+            if owners.len() < 2 {
+                self.shared.remove(address);
+            }
+            if owners.is_empty() {
+                self.owners.remove(address);
+            }
+            if local {
+                self.stale_addresses.insert(*address);
+                if let Some(pods) = self.local.get_mut(address) {
+                    *pods -= 1;
+                    if *pods == 0 {
+                        self.local.remove(address);
+                    }
                 }
             }
-            self.stale_addresses.insert(*address);
         }
-        for address in come {
-            self.owners.entry(*address).or_default().push(id);
-            self.stale_addresses.insert(*address);
+    }
+
+    fn own(&mut self, id: PodId, addresses: &[IpAddr], local: bool) {
+        for address in addresses {
+            let owners = self.owners.entry(*address).or_default();
+            owners.push(id);
+            if owners.len() > 1 {
+                self.shared.insert(*address);
+            }
+            if local {
+                self.stale_addresses.insert(*address);
+                *self.local.entry(*address).or_default() += 1;
+            }
         }
     }
 
