@@ -12,7 +12,7 @@ use super::{CALM, Stage, Verdict, finish, total};
 use crate::lab::error::LabError;
 use crate::lab::process::Process;
 use crate::lab::progress::say;
-use crate::lab::topology::Node;
+use crate::lab::topology::{Node, TorKind};
 use crate::lab::up;
 
 pub(super) fn run(mut stage: Stage) -> Result<Verdict, LabError> {
@@ -29,8 +29,9 @@ pub(super) fn run(mut stage: Stage) -> Result<Verdict, LabError> {
     stage.introduce(
         &format!(
             "the agent of {} is killed (SIGKILL) and started again 2 s later. \
-             Routes and rules stay in the kernel; the ToRs keep its routes meanwhile.",
-            node.name
+             Routes and rules stay in the kernel; {}",
+            node.name,
+            promise(&stage)
         ),
         &format!(
             "ip -n {0} monitor route; rctl lab exec {1} -- nft monitor",
@@ -44,6 +45,15 @@ pub(super) fn run(mut stage: Stage) -> Result<Verdict, LabError> {
     restored?;
     say(&format!("undo    nothing to do, the agent of {} runs", node.name));
     Ok(verdict)
+}
+
+fn promise(stage: &Stage) -> &'static str {
+    if stage.topology.tors.iter().any(|tor| tor.kind == TorKind::Rampart) {
+        "but a Rampart ToR does not keep routes for a neighbour that restarts (RFC 4724), \
+         so the node's pods are cut off from the others meanwhile."
+    } else {
+        "the ToRs keep its routes meanwhile (graceful restart, RFC 4724)."
+    }
 }
 
 fn kill_and_watch(stage: &mut Stage, node: &Node) -> Result<Verdict, LabError> {
