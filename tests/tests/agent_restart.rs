@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+use std::io::Write as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use tests::agent::{Agent, LIMIT, node, pod, policy};
 use tests::netns::{Directory, Namespace, connect};
@@ -298,4 +300,37 @@ fn damage_to_table_and_routes_is_repaired_and_told() {
     });
     assert!(left.status().routes.repaired >= 1);
     left.synced();
+}
+
+#[test]
+fn a_table_that_the_kernel_refuses_is_told_makes_us_unready_and_is_written_when_it_can_be() {
+    let namespace = Namespace::new("refused");
+    let directory = Directory::new("refused");
+    std::fs::create_dir_all(directory.join("store")).unwrap();
+    directory.write("store/node.yaml", &node("n1", &["192.0.2.1"], &["10.1.0.0/24"]));
+    // Somebody owns a table of our name: the kernel lets nobody else change it while they live.
+    let mut owner = namespace.within(|| {
+        Command::new("nft").arg("-i").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
+    });
+    let mut commands = owner.stdin.take().unwrap();
+    writeln!(commands, "add table inet rampart {{ flags owner; }}").unwrap();
+    let tables = || namespace.output("nft", &["list", "tables"]);
+    eventually(LIMIT, "the table is there", || tables().contains("table inet rampart"));
+
+    let agent = Agent::start(&namespace, "n1", &directory);
+    eventually(LIMIT, "the refusal is told and the agent is not ready", || {
+        let status = agent.status();
+        let told = status.problems.iter().any(|problem| problem.code.0 == 4001);
+        told && status.not_ready.iter().any(|why| why.contains("refuses"))
+    });
+    assert!(agent.status().policy.refused >= 5);
+
+    drop(commands);
+    owner.wait().unwrap();
+    eventually(LIMIT, "the agent recovers by itself", || agent.status().ready);
+    agent.synced();
+    assert_eq!(agent.problems(), []);
+    assert!(
+        namespace.output("nft", &["list", "table", "inet", "rampart"]).contains("chain forward")
+    );
 }
