@@ -17,7 +17,9 @@ use std::process::{Command, Stdio};
 use policy::event::{Event, Object};
 use policy::nft::text;
 use policy::nft::transaction::Transaction;
+use proptest::prelude::*;
 use support::cluster::{Node1, objects};
+use support::random;
 
 const SHOP: &str = include_str!("../../tests/data/policy/shop.yaml");
 
@@ -58,6 +60,19 @@ fn normal(block: &str) -> String {
             elements.sort_unstable();
             format!("{head}{}", elements.join(", "))
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn transactions_of_random_histories_are_taken_and_end_in_the_table(
+        objects in prop::collection::vec(random::object(), 10..60),
+    ) {
+        let (node, transactions) = history(objects.into_iter().map(Event::Apply).collect());
+        let scripts: Vec<String> = transactions.iter().map(text::commands).collect();
+        prop_assert_eq!(ruleset_after(&scripts), ruleset_after(&[node.script()]));
     }
 }
 
