@@ -40,7 +40,7 @@ pub const MAX_EXTENDED_LEN: usize = 65535;
 
 /// What decides how bytes are read and written on one session, in one direction.
 ///
-/// A pure function of the two OPENs ([`crate::session::negotiate`]).
+/// A pure function of the two OPENs ([`crate::session::negotiate()`]).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Context {
     /// ASNs in AS_PATH and AGGREGATOR have four octets (RFC 6793).

@@ -60,7 +60,7 @@ pub enum LabVerb {
     },
     /// Connect from here (see exec) and print who answers; exit 1 when nobody does
     Connect {
-        /// POD:PORT, IP:PORT or [IPv6]:PORT
+        /// `POD:PORT`, `IP:PORT` or `[IPv6]:PORT`
         to: String,
         /// Use a datagram instead of a connection
         #[arg(long)]
