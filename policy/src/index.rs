@@ -9,7 +9,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use rustc_hash::{FxHashMap, FxHasher};
+use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use crate::input::{LabelSelector, Labels, ObjectName, Pod};
 
@@ -96,6 +96,8 @@ pub(crate) struct Index {
     selectors: FxHashMap<SelectorId, Selector>,
     ids: FxHashMap<PodQuery, SelectorId>,
     files: FxHashMap<u64, Vec<SelectorId>>,
+    /// Labels of pods, each once.
+    labels: FxHashSet<Labels>,
     next_pod: PodId,
     next_selector: SelectorId,
 }
@@ -147,7 +149,8 @@ impl Index {
     }
 
     /// Stores a pod and what it matches; returns its former entry.
-    pub(crate) fn put_pod(&mut self, name: &ObjectName, pod: Pod) -> (PodId, Option<Entry>) {
+    pub(crate) fn put_pod(&mut self, name: &ObjectName, mut pod: Pod) -> (PodId, Option<Entry>) {
+        pod.labels = self.share(pod.labels);
         let (id, name) = match self.names.get_key_value(name) {
             Some((name, id)) => (*id, Arc::clone(name)),
             None => {
@@ -163,6 +166,18 @@ impl Index {
         self.update_members(id, former.as_ref().map_or(&[], |e| &e.selectors), &entry.selectors);
         self.pods.insert(id, entry);
         (id, former)
+    }
+
+    fn share(&mut self, labels: Labels) -> Labels {
+        if let Some(same) = self.labels.get(&labels) {
+            return same.clone();
+        }
+        // What nobody has any more goes when there may be much of it.
+        if self.labels.len() > 2 * self.pods.len() + 64 {
+            self.labels.retain(Labels::is_shared);
+        }
+        self.labels.insert(labels.clone());
+        labels
     }
 
     pub(crate) fn remove_pod(&mut self, name: &ObjectName) -> Option<(PodId, Entry)> {
@@ -303,4 +318,32 @@ pub(crate) fn changes<'a>(
         these.map(move |item| (*item, joined))
     };
     only(after, before, true).chain(only(before, after, false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(version: usize) -> Pod {
+        let labels = BTreeMap::from([("version".to_owned(), version.to_string())]);
+        let metadata = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+            labels: Some(labels),
+            ..Default::default()
+        };
+        let raw = k8s_openapi::api::core::v1::Pod { metadata, ..Default::default() };
+        Pod::parse(&raw, "n1", &mut Vec::new())
+    }
+
+    #[test]
+    fn pods_share_equal_labels_and_forget_those_of_former_pods() {
+        let mut index = Index::default();
+        for version in 0..1000 {
+            index.put_pod(&ObjectName::new("a", "changing"), pod(version));
+            index.put_pod(&ObjectName::new("a", "constant"), pod(0));
+        }
+        assert!(index.labels.len() < 100, "{}", index.labels.len());
+        let before = index.labels.len();
+        index.put_pod(&ObjectName::new("a", "another"), pod(0));
+        assert_eq!(index.labels.len(), before);
+    }
 }

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 
 use crate::fault::{FieldFault, Path, Reason};
 
-/// Labels of an object, sorted by key; compact, since there is one for each pod of the cluster.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Labels(Box<[(Box<str>, Box<str>)]>);
+/// Labels of an object, sorted by key; the pods of one Deployment share them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Labels(Arc<[(Box<str>, Box<str>)]>);
 
 impl Labels {
     pub(crate) fn new(labels: Option<&BTreeMap<String, String>>) -> Self {
@@ -23,6 +24,11 @@ impl Labels {
         let mut all = labels.cloned().unwrap_or_default();
         all.insert("kubernetes.io/metadata.name".to_owned(), name.to_owned());
         Self::new(Some(&all))
+    }
+
+    /// Somebody else has the same.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
