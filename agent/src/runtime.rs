@@ -260,18 +260,27 @@ async fn release_routes(routes: route::Routes, mut view: watch::Receiver<View>) 
     let deadline = tokio::time::Instant::now() + HOLD_ADOPTED;
     let mut quiet_octets = None;
     while routes.summary().held > 0 && tokio::time::Instant::now() < deadline {
-        let Ok(summary) = speaker.summary().await else { return };
+        let Ok(peers) = speaker.peers().await else { return };
         let octets = speaker.traffic().octets_in;
-        if summary.peers_established == summary.peers && quiet_octets == Some(octets) {
+        let heard = peers.iter().all(has_spoken);
+        if heard && quiet_octets == Some(octets) {
             break;
         }
-        quiet_octets = (summary.peers_established == summary.peers).then_some(octets);
+        quiet_octets = heard.then_some(octets);
         tokio::time::sleep(QUIET).await;
     }
     info!(held = routes.summary().held, "routes found at start may be changed now");
     if routes.release().await.is_err() {
         warn!("the route thread has ended");
     }
+}
+
+/// A session that is up is not enough: a busy router sends its first route some time later. Each
+/// family takes at least one UPDATE, with routes or to say that there are none (End-of-RIB,
+/// RFC 4724). A peer that sends neither costs no more than the whole of [`HOLD_ADOPTED`].
+fn has_spoken(peer: &bgp::view::PeerView) -> bool {
+    let families = u64::try_from(peer.families.len()).unwrap_or(u64::MAX);
+    peer.state == bgp::view::SessionState::Established && peer.messages_received.update >= families
 }
 
 #[cfg(test)]
