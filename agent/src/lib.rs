@@ -10,3 +10,4 @@ pub mod reconcile;
 pub mod reconcile_policy;
 pub mod runtime;
 pub mod source;
+pub mod watchdog;

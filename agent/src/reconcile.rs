@@ -20,6 +20,7 @@ use crate::observe::{Area, Problems};
 use crate::reconcile_policy::Message;
 use crate::source::dir::Batch;
 use crate::source::{Event, Kind, Object, Origin};
+use crate::watchdog::Watchdog;
 
 /// What others may look at.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +47,7 @@ pub struct FanOut {
     problems: Problems,
     view: watch::Sender<View>,
     bgp_events: mpsc::Sender<DriverEvent>,
+    watchdog: Watchdog,
     node_name: String,
 }
 
@@ -58,6 +60,7 @@ impl FanOut {
         policy: mpsc::Sender<Message>,
         problems: Problems,
         bgp_events: mpsc::Sender<DriverEvent>,
+        watchdog: Watchdog,
     ) -> (Self, watch::Receiver<View>) {
         let unlisted = BTreeSet::from([Kind::Node, Kind::BgpConfiguration, Kind::BgpPeer]);
         let (view, receiver) = watch::channel(View { unlisted: unlisted.len(), ..View::default() });
@@ -69,6 +72,7 @@ impl FanOut {
             problems,
             view,
             bgp_events,
+            watchdog,
             node_name: node_name.to_owned(),
         };
         (task, receiver)
@@ -182,7 +186,7 @@ impl FanOut {
             Ok((speaker, mut events, _thread)) => {
                 let sender = self.bgp_events.clone();
                 // Ends with the speaker thread.
-                crate::runtime::spawn("bgp events", async move {
+                self.watchdog.task("the speaker thread", async move {
                     while let Some(event) = events.recv().await {
                         if sender.send(event).await.is_err() {
                             return;

@@ -41,6 +41,7 @@ use crate::observe::{Area, Problems};
 use crate::reconcile::{FanOut, View};
 use crate::reconcile_policy::{Message, PolicyTask};
 use crate::source::dir::Watcher;
+use crate::watchdog::Watchdog;
 
 /// After a restart, routes found in the kernel are left alone until all peers are back, but no
 /// longer than this.
@@ -76,6 +77,9 @@ pub enum StartError {
     /// A thread or the runtime cannot be started.
     #[error("cannot start {0}")]
     Thread(&'static str, #[source] io::Error),
+    /// Something that must not end has ended.
+    #[error("{0} ended unexpectedly; routes and table stay, start the agent again")]
+    Ended(&'static str),
 }
 
 /// Starts a task whose end nobody waits for; it ends with the channel it reads from.
@@ -113,12 +117,17 @@ async fn serve(args: &AgentArgs) -> Result<(), StartError> {
     let socket = args.run_dir.join(api::constant::SOCKET_NAME);
     let listener =
         control::bind(&socket).map_err(|error| StartError::ControlSocket(socket.clone(), error))?;
-    let core = start(args)?;
+    let (watchdog, mut ended) = Watchdog::new();
+    let core = start(args, &watchdog)?;
     serve_control(args, &core, listener).await;
     info!(node = %args.node_name, store = %args.store, pid = std::process::id(), "agent started");
     tokio::select! {
         _ = terminate.recv() => info!(signal = "SIGTERM", "agent ends; routes and table stay"),
         _ = interrupt.recv() => info!(signal = "SIGINT", "agent ends; routes and table stay"),
+        Some(name) = ended.recv() => {
+            remove_socket(&socket);
+            return Err(StartError::Ended(name));
+        }
     }
     let speaker = core.view().speaker;
     if let Some(speaker) = speaker
@@ -137,17 +146,20 @@ fn remove_socket(socket: &Path) {
 }
 
 /// Starts all threads and tasks but those that serve requests.
-fn start(args: &AgentArgs) -> Result<Core, StartError> {
+fn start(args: &AgentArgs, watchdog: &Watchdog) -> Result<Core, StartError> {
     let problems = Problems::default();
     for reason in sysctl::enable_forwarding() {
         let complaint = Complaint::new(error_code::FORWARDING_DISABLED, "host", reason.clone());
         problems.raise(Area::Host, reason, complaint);
     }
     let options = route::Options { hold_adopted: true, ..route::Options::default() };
-    let (routes, route_events, _) = route::spawn(options).map_err(StartError::Routes)?;
+    let unwatched = |error| StartError::Thread("a watchdog", error);
+    let (routes, route_events, thread) = route::spawn(options).map_err(StartError::Routes)?;
+    watchdog.thread("the route thread", thread).map_err(unwatched)?;
     let writer = NftWriter::open().map_err(StartError::Tables)?;
     let port = writer.port();
-    let (writer, _) = writer.spawn().map_err(|e| StartError::Thread("the nft writer", e))?;
+    let (writer, thread) = writer.spawn().map_err(|e| StartError::Thread("the nft writer", e))?;
+    watchdog.thread("the nft writer", thread).map_err(unwatched)?;
 
     let (policy_sender, policy_inbox) = mpsc::channel(64);
     let (policy_task, progress) =
@@ -160,6 +172,7 @@ fn start(args: &AgentArgs) -> Result<Core, StartError> {
         policy_sender.clone(),
         problems.clone(),
         bgp_sender,
+        watchdog.clone(),
     );
     let (links, _) =
         address::watch().map_err(|error| StartError::Thread("the address watch", error))?;
@@ -167,12 +180,12 @@ fn start(args: &AgentArgs) -> Result<Core, StartError> {
     let (flush_sender, flushes) = mpsc::channel(16);
     let Store::Directory(directory) = &args.store;
 
-    spawn("policy", policy_task.run(policy_inbox));
-    spawn("fan-out", fan_out.run(batches, links));
+    watchdog.task("the policy task", policy_task.run(policy_inbox));
+    watchdog.task("the fan-out task", fan_out.run(batches, links));
     let watcher = Watcher::new(directory.clone()).with_memory(args.run_dir.join("last-good"));
-    spawn("source", watcher.run(batch_sender, flushes));
+    watchdog.task("the store watcher", watcher.run(batch_sender, flushes));
     let herald = Herald::new(problems.clone(), view.clone(), policy_sender.clone(), routes.clone());
-    spawn("herald", herald.run(bgp_events, route_events));
+    watchdog.task("the herald", herald.run(bgp_events, route_events));
     spawn("release", release_routes(routes.clone(), view.clone()));
     Ok(Core::new(control::Parts {
         node: args.node_name.clone(),
