@@ -19,6 +19,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::future::Future;
 use std::io::{self, Write as _};
+use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -74,6 +75,9 @@ pub enum StartError {
     /// rtnetlink is not there, or not for us.
     #[error("cannot open rtnetlink (CAP_NET_ADMIN is needed)")]
     Routes(#[source] route::NetlinkError),
+    /// Another agent runs in this network namespace, whatever its run directory.
+    #[error("another agent runs in this network namespace; two would undo each other's work")]
+    NamespaceTaken(#[source] io::Error),
     /// A thread or the runtime cannot be started.
     #[error("cannot start {0}")]
     Thread(&'static str, #[source] io::Error),
@@ -99,6 +103,7 @@ pub fn spawn(
 /// It could not start.
 pub fn run(args: &AgentArgs) -> Result<(), StartError> {
     let _lock = lock(&args.run_dir)?;
+    let _namespace = lock_namespace()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -237,6 +242,14 @@ fn lock(directory: &Path) -> Result<Flock<File>, StartError> {
     Ok(file)
 }
 
+/// Takes the network namespace: routes and table are its, so there is one agent for each. Abstract
+/// socket names belong to the network namespace and are freed by the kernel with the process.
+fn lock_namespace() -> Result<std::os::unix::net::UnixListener, StartError> {
+    let name = std::os::unix::net::SocketAddr::from_abstract_name(b"network.rampart.agent");
+    name.and_then(|name| std::os::unix::net::UnixListener::bind_addr(&name))
+        .map_err(StartError::NamespaceTaken)
+}
+
 /// Listens for changes of our table by others.
 fn watch_table(own_port: u32, policy: mpsc::Sender<Message>) -> Result<(), StartError> {
     let failed = |error| StartError::Thread("the nft monitor", error);
@@ -309,5 +322,13 @@ mod tests {
         drop(first);
         lock(&directory).unwrap();
         fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn a_second_agent_in_the_same_network_namespace_is_refused() {
+        let first = lock_namespace().unwrap();
+        assert!(matches!(lock_namespace(), Err(StartError::NamespaceTaken(_))));
+        drop(first);
+        lock_namespace().unwrap();
     }
 }

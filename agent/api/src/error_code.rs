@@ -45,7 +45,7 @@ catalogue! {
     INVALID_OBJECT = 1004, "invalid object", "A required field is missing or a name is not valid.", "Fix the field shown.";
     INVALID_CIDR = 1005, "invalid CIDR", "A CIDR does not parse, or an except is not inside it.", "Fix the CIDR; until then the rule admits nothing.";
     INVALID_PORT = 1006, "invalid port", "A port is outside 1-65535, an endPort is below its port or beside a named port, or a protocol is unknown.", "Fix the port; until then the rule admits nothing.";
-    INVALID_SELECTOR = 1007, "invalid selector", "A label selector has an unknown operator or wrong values.", "Fix the selector; until then it selects nothing and admits nothing.";
+    INVALID_SELECTOR = 1007, "invalid selector", "A label selector has an unknown operator or wrong values.", "Fix the selector; until then a peer selector admits nothing, and a podSelector isolates what its readable part selects.";
     DUPLICATE_ADDRESS = 1008, "two objects with one address", "Two Nodes or two Pods claim the same address.", "Remove one; the first (by name) stays in force.";
     DUPLICATE_OBJECT = 1009, "object defined twice", "Two files of the store define the same object.", "Remove one; the first (by file name) stays in force.";
     INVALID_NODE = 1010, "invalid Node", "An address or podCIDR of a Node does not parse.", "Fix the Node; its last good version stays in force.";

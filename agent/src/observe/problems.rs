@@ -9,8 +9,9 @@ use api::error_code::{CATALOGUE, Code};
 use jiff::Timestamp;
 use tracing::{info, warn};
 
-/// Problems that are events rather than states are shown for so long.
-const PASSING: Duration = Duration::from_secs(600);
+/// Problems that are events rather than states are shown for so long: enough for a person to see
+/// them, short enough for `rctl status` to serve as a health check.
+const PASSING: Duration = Duration::from_secs(120);
 /// More than so many of them are not kept: whoever can cause them cannot fill our memory.
 const PASSING_LIMIT: usize = 256;
 

@@ -43,10 +43,10 @@ pub async fn run(agents: &Agents, args: &DescribeArgs) -> Result<Exit, Failure> 
 }
 
 async fn describe<T: Resource>(agents: &Agents, args: &DescribeArgs) -> Result<Exit, Failure> {
-    let items = fetch::<T>(agents, args.name.as_deref(), &args.scope).await?;
+    let (items, exit) = fetch::<T>(agents, args.name.as_deref(), &args.scope).await?;
     let sections: Vec<String> = items.iter().map(Resource::describe).collect();
     print(&sections.join("\n"))?;
-    Ok(Exit::Ok)
+    Ok(exit)
 }
 
 /// `Label:   value` lines, the values in one column.

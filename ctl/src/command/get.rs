@@ -142,24 +142,38 @@ pub async fn run(agents: &Agents, args: &GetArgs) -> Result<Exit, Failure> {
     }
 }
 
-/// Everything of kind `T` that is meant by `name` and `scope`; agents that do not answer are
-/// remarked upon, since what they know is missing.
+/// Everything of kind `T` that is meant by `name` and `scope`, and [`Exit::Unreachable`] if agents
+/// that do not answer may know more: they are remarked upon.
 ///
 /// # Errors
-/// Nobody answers, or nothing has that name.
+/// Nobody answers, nothing has that name, or no agent has that node.
 pub async fn fetch<T: Resource>(
     agents: &Agents,
     name: Option<&str>,
     scope: &Scope,
-) -> Result<Vec<T>, Failure> {
-    let (items, silent) = ask(agents, name, scope).await?;
+) -> Result<(Vec<T>, Exit), Failure> {
+    let (items, mut silent) = ask(agents, name, scope).await?;
+    if items.is_empty() && (name.is_some() || scope.node.is_some()) {
+        // Who does not answer may have it: that is not the same as that there is none.
+        return Err(silent.pop().unwrap_or_else(|| match (name, &scope.node) {
+            (Some(name), _) => not_found::<T>(name, scope),
+            (None, node) => nothing_there::<T>(node.as_deref().unwrap_or_default()),
+        }));
+    }
+    let exit = if silent.is_empty() { Exit::Ok } else { Exit::Unreachable };
     for failure in silent {
         remark(&failure.render());
     }
-    if let (Some(name), true) = (name, items.is_empty()) {
-        return Err(not_found::<T>(name, scope));
-    }
-    Ok(items)
+    Ok((items, exit))
+}
+
+fn nothing_there<T: Resource>(node: &str) -> Failure {
+    Failure::catalogued(
+        Exit::Negative,
+        api::error_code::NOT_FOUND,
+        format!("no {} of node \"{node}\"", T::PLURAL),
+    )
+    .because("no agent that was asked is of that node, or it has none that match")
 }
 
 async fn ask<T: Resource>(
@@ -189,7 +203,7 @@ fn not_found<T: Resource>(name: &str, scope: &Scope) -> Failure {
 }
 
 async fn get<T: Resource>(agents: &Agents, args: &GetArgs) -> Result<Exit, Failure> {
-    let items = fetch::<T>(agents, args.name.as_deref(), &args.scope).await?;
+    let (items, exit) = fetch::<T>(agents, args.name.as_deref(), &args.scope).await?;
     let mut widths = Vec::new();
     let mut open = print(&render(&items, args, &mut widths, !args.no_headers)?)?;
     if items.is_empty() && !args.watch && matches!(args.output, Format::Table | Format::Wide) {
@@ -228,7 +242,7 @@ async fn get<T: Resource>(agents: &Agents, args: &GetArgs) -> Result<Exit, Failu
             open = print(&render(&changed, args, &mut widths, false)?)?;
         }
     }
-    Ok(Exit::Ok)
+    Ok(exit)
 }
 
 /// What a row is, and what state it is in.
