@@ -297,6 +297,33 @@ fn a_store_that_vanishes_takes_nothing_with_it() {
 }
 
 #[test]
+fn an_empty_directory_in_place_of_the_store_takes_nothing_with_it() {
+    let Bench { namespace, outside: _outside, directory, agent } = bench();
+    let table = || namespace.output("nft", &["-s", "list", "table", "inet", "rampart"]);
+    let before = table();
+    let store = directory.join("store");
+    std::fs::rename(&store, directory.join("away")).unwrap();
+    std::fs::create_dir(&store).unwrap();
+    let told = |agent: &Agent| {
+        let problems = agent.problems();
+        problems.iter().any(|p| p.code.0 == 1012 && p.message.contains("no manifests"))
+    };
+    eventually(LIMIT, "the loss is told", || told(&agent));
+    assert_eq!(table(), before);
+    agent.kill();
+    let agent = Agent::start(&namespace, "n1", &directory);
+    eventually(LIMIT, "the loss is told after a restart", || told(&agent));
+    let status = agent.status();
+    assert!(!status.ready && status.not_ready[0].contains("no manifests"), "{status:?}");
+    assert_eq!(table(), before);
+    std::fs::remove_dir(&store).unwrap();
+    std::fs::rename(directory.join("away"), &store).unwrap();
+    eventually(LIMIT, "the return is noticed", || agent.problems().is_empty());
+    agent.synced();
+    assert_eq!(table(), before);
+}
+
+#[test]
 fn garbage_on_the_bgp_port_is_told_and_costs_nobody_else_anything() {
     let bench = bench();
     let mut known = bench.outside.within(|| TcpStream::connect("192.0.2.1:179")).unwrap();

@@ -7,6 +7,7 @@ use api::control::{
     AgentView, BgpStatus, EndpointView, NodeView, PeerView, PolicyStatus, PolicyView, RouteStatus,
     RouteView, Status, Synced, Version,
 };
+use api::error_code;
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -93,8 +94,15 @@ impl Core {
         let view = self.view();
         let mut reasons = Vec::new();
         if view.unlisted > 0 {
-            reasons.push(format!("the store {} was not read yet", self.0.store));
-        } else if view.desired.is_none() {
+            let subject = format!("store {}", self.0.store.trim_start_matches("dir:"));
+            let problems = self.0.problems.list();
+            let outage = problems
+                .iter()
+                .find(|p| p.code == error_code::STORE_UNREADABLE && p.subject == subject);
+            let why = outage.map(|p| format!(": {}", p.message)).unwrap_or_default();
+            reasons.push(format!("the store {} was not read yet{why}", self.0.store));
+        }
+        if view.desired.is_none() {
             reasons.push(format!("no Node object named {} was read", self.0.node));
         }
         if !progress.programmed {

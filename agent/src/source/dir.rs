@@ -3,6 +3,9 @@
 //! Files `*.yaml`, `*.yml`, `*.json` in the directory and in its subdirectories, one level deep.
 //! Names that start with a dot or end with `~` are editors' business. Files are read when their
 //! writer closes them or renames them into place, never while they are being written.
+//!
+//! A directory without a single manifest is what is left when a mount is not there (yet). It counts
+//! as absent, not as the deletion of everything: that would open every pod.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -21,7 +24,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, warn};
 
 use super::memory::Memory;
-use super::store::{Content, Store};
+use super::store::{Content, Outage, Store};
 use super::{Event, Kind};
 
 /// A burst of changes is over when nothing happened for so long.
@@ -103,7 +106,7 @@ impl Watcher {
         flushes: &mut mpsc::Receiver<Flush>,
         waiting: &mut Vec<Flush>,
     ) -> Dirty {
-        if !self.listed {
+        if self.generation == 0 {
             return Dirty::all();
         }
         let Some(notify) = &mut self.notify else {
@@ -151,11 +154,10 @@ impl Watcher {
 
     /// Reads what is dirty and works out the difference.
     fn absorb(&mut self, dirty: Dirty) -> Vec<Event> {
-        if let Err(error) = self.follow(dirty) {
+        if let Err(outage) = self.follow(dirty) {
             // What was read stays; a watch on what is no longer there is of no use.
             self.notify = None;
-            let reason = error.to_string();
-            self.store.outage(&self.root, Some(&reason));
+            self.store.outage(&self.root, Some(&outage));
             if !self.listed {
                 return self.store.changes();
             }
@@ -169,7 +171,7 @@ impl Watcher {
         events
     }
 
-    fn follow(&mut self, mut dirty: Dirty) -> io::Result<()> {
+    fn follow(&mut self, mut dirty: Dirty) -> Result<(), Outage> {
         let metadata = std::fs::metadata(&self.root)?;
         let identity = (metadata.dev(), metadata.ino());
         if self.notify.as_ref().is_none_or(|n| n.identity != identity) || dirty.lost {
@@ -180,6 +182,10 @@ impl Watcher {
         if dirty.all {
             self.scan()?;
         } else {
+            // The last manifests may have gone.
+            if !dirty.files.iter().all(|path| is_present(path)) && !has_manifests(&self.root)? {
+                return Err(Outage::Empty);
+            }
             for path in dirty.files {
                 self.read(&path);
             }
@@ -189,7 +195,7 @@ impl Watcher {
     }
 
     /// Lists everything, and reads it.
-    fn scan(&mut self) -> io::Result<()> {
+    fn scan(&mut self) -> Result<(), Outage> {
         let mut files = BTreeSet::new();
         let mut unreadable = Vec::new();
         for entry in std::fs::read_dir(&self.root)? {
@@ -198,13 +204,16 @@ impl Watcher {
                 continue;
             }
             if !path.is_dir() {
-                files.extend(is_manifest(&path).then_some(path));
+                files.extend((is_manifest(&path) && is_present(&path)).then_some(path));
                 continue;
             }
             let listed = self.list_subdirectory(&path, &mut files);
-            let reason = listed.as_ref().err().map(ToString::to_string);
-            self.store.outage(&path, reason.as_deref());
-            unreadable.extend(listed.err().map(|_| path));
+            let outage = listed.err().map(Outage::from);
+            self.store.outage(&path, outage.as_ref());
+            unreadable.extend(outage.map(|_| path));
+        }
+        if files.is_empty() {
+            return Err(Outage::Empty);
         }
         let gone: Vec<Arc<Path>> = self
             .store
@@ -225,6 +234,10 @@ impl Watcher {
     fn read(&mut self, path: &Path) {
         let file: Arc<Path> = Arc::from(path);
         let content = content(&file);
+        if matches!(content, Content::Missing) && !self.is_watched() {
+            // Not the file has gone, but the directory that it was in.
+            return;
+        }
         if let Some(memory) = &self.memory
             && !self.listed
             && self.store.is_new(&file)
@@ -239,13 +252,19 @@ impl Watcher {
         }
     }
 
+    /// Whether the directory is still the one that was opened.
+    fn is_watched(&self) -> bool {
+        let now = std::fs::metadata(&self.root).map(|now| (now.dev(), now.ino()));
+        self.notify.as_ref().is_some_and(|n| now.is_ok_and(|now| now == n.identity))
+    }
+
     fn list_subdirectory(&mut self, path: &Path, files: &mut BTreeSet<PathBuf>) -> io::Result<()> {
         if let Some(notify) = &mut self.notify {
             notify.watch(path)?;
         }
         for entry in std::fs::read_dir(path)? {
             let path = entry?.path();
-            if is_manifest(&path) && !path.is_dir() {
+            if is_manifest(&path) && is_present(&path) {
                 files.insert(path);
             }
         }
@@ -434,6 +453,36 @@ fn hidden(name: Option<&OsStr>) -> bool {
 fn is_manifest(path: &Path) -> bool {
     let extension = path.extension().and_then(OsStr::to_str);
     !hidden(path.file_name()) && matches!(extension, Some("yaml" | "yml" | "json"))
+}
+
+/// Not a directory, and not a link that leads nowhere.
+fn is_present(path: &Path) -> bool {
+    match std::fs::metadata(path) {
+        Ok(metadata) => !metadata.is_dir(),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}
+
+/// Whether there is a manifest in the directory or in one of its subdirectories.
+fn has_manifests(root: &Path) -> io::Result<bool> {
+    for entry in std::fs::read_dir(root)? {
+        let path = entry?.path();
+        if hidden(path.file_name()) {
+            continue;
+        }
+        if !path.is_dir() {
+            if is_manifest(&path) && is_present(&path) {
+                return Ok(true);
+            }
+            continue;
+        }
+        // What cannot be listed has an outage of its own.
+        let Ok(entries) = std::fs::read_dir(&path) else { continue };
+        if entries.flatten().map(|e| e.path()).any(|path| is_manifest(&path) && is_present(&path)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn content(path: &Path) -> Content {

@@ -5,6 +5,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,6 +21,21 @@ pub(super) enum Content {
     Missing,
     /// It is there, but cannot be read; the reason.
     Unreadable(String),
+}
+
+/// Why a directory tells nothing.
+#[derive(Debug)]
+pub(super) enum Outage {
+    /// The reason.
+    Unreadable(String),
+    /// There is no manifest in it.
+    Empty,
+}
+
+impl From<io::Error> for Outage {
+    fn from(error: io::Error) -> Self {
+        Self::Unreadable(error.to_string())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -75,10 +91,16 @@ impl Store {
         let before: BTreeSet<Key> = old.keys().cloned().collect();
         let File { objects, rejections } = match content {
             Content::Missing => File::default(),
-            Content::Unreadable(reason) => File {
-                objects: old,
-                rejections: vec![unreadable(file, &reason, "what was read from it before")],
-            },
+            Content::Unreadable(reason) => {
+                let consequence = if old.is_empty() {
+                    "nothing of it is in force"
+                } else {
+                    "what was read from it before stays in force"
+                };
+                let message = format!("cannot be read: {reason}");
+                let next = format!("Restore it; until then {consequence}.");
+                File { objects: old, rejections: vec![unreadable(file, message, next)] }
+            }
             Content::Text(text) => self.parse(file, &text, old),
         };
         for key in before.iter().filter(|key| !objects.contains_key(*key)) {
@@ -100,10 +122,22 @@ impl Store {
     }
 
     /// Something is wrong with the directory (or a part of it): what was read from it stays.
-    pub(super) fn outage(&mut self, directory: &Path, reason: Option<&str>) {
-        let rejection =
-            unreadable(directory, reason.unwrap_or_default(), "all that was read from it");
-        match reason {
+    pub(super) fn outage(&mut self, directory: &Path, outage: Option<&Outage>) {
+        let (message, next) = match outage {
+            None => (String::new(), String::new()),
+            Some(Outage::Unreadable(reason)) => (
+                format!("cannot be read: {reason}"),
+                "Restore it; until then all that was read from it stays in force.".to_owned(),
+            ),
+            Some(Outage::Empty) => (
+                "the directory has no manifests".to_owned(),
+                "Restore the files; until then all that was read from them stays in force. To \
+                 remove everything, leave a file without objects, such as an empty `none.yaml`."
+                    .to_owned(),
+            ),
+        };
+        let rejection = unreadable(directory, message, next);
+        match outage {
             Some(_) => drop(self.outages.insert(rejection.id.clone(), rejection)),
             None => drop(self.outages.remove(&rejection.id)),
         }
@@ -186,7 +220,11 @@ impl Store {
                 },
                 Manifest::Bad { key: None, origin, faults, .. } => {
                     nameless = true;
-                    let consequence = "Objects that were read from this file before stay in force.";
+                    let consequence = if old.is_empty() {
+                        "Until then what it describes does not exist: nothing was read from this file before."
+                    } else {
+                        "Objects that were read from this file before stay in force."
+                    };
                     let subject = format!("file {}", file_name(file));
                     new.rejections.extend(reject(&subject, &origin, &faults, consequence));
                 }
@@ -265,17 +303,10 @@ fn duplicate(key: &Key, origin: &Origin, first: &Path) -> Rejection {
     }
 }
 
-fn unreadable(path: &Path, reason: &str, what: &str) -> Rejection {
+fn unreadable(path: &Path, message: String, next: String) -> Rejection {
     let code = error_code::STORE_UNREADABLE;
     let subject = format!("store {}", path.display());
-    Rejection {
-        id: id(&subject, path, "", code),
-        code,
-        subject,
-        message: format!("cannot be read: {reason}"),
-        location: None,
-        next: format!("Restore it; until then {what} stays in force."),
-    }
+    Rejection { id: id(&subject, path, "", code), code, subject, message, location: None, next }
 }
 
 fn id(subject: &str, file: &Path, field: &str, code: Code) -> RejectionId {

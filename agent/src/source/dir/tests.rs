@@ -35,6 +35,7 @@ struct Running {
     flushes: mpsc::Sender<Flush>,
     namespaces: BTreeMap<String, String>,
     rejections: BTreeMap<String, u16>,
+    messages: Vec<(String, String)>,
     ended: Vec<Kind>,
 }
 
@@ -48,6 +49,7 @@ impl Running {
             flushes,
             namespaces: BTreeMap::new(),
             rejections: BTreeMap::new(),
+            messages: Vec::new(),
             ended: Vec::new(),
         }
     }
@@ -65,6 +67,7 @@ impl Running {
                 Event::Delete(key) => drop(self.namespaces.remove(&key.name)),
                 Event::Rejected(rejection) => {
                     self.rejections.insert(rejection.id.0, rejection.code.0);
+                    self.messages.push((rejection.message, rejection.next));
                 }
                 Event::Resolved(id) => drop(self.rejections.remove(&id.0)),
                 Event::RelistEnd(kind) => self.ended.push(kind),
@@ -78,6 +81,12 @@ impl Running {
         while !condition(self) {
             tokio::time::timeout(Duration::from_secs(10), self.batch()).await.expect(what);
         }
+    }
+
+    fn told_empty(&self) -> bool {
+        let last = self.messages.last();
+        self.rejections.values().any(|code| *code == 1012)
+            && last.is_some_and(|(message, _)| message == "the directory has no manifests")
     }
 
     fn names(&self) -> Vec<&str> {
@@ -125,6 +134,7 @@ async fn the_listing_is_told_with_its_end_and_then_changes() {
 async fn a_file_is_read_when_its_writer_closes_it() {
     use std::io::Write as _;
     let dir = Temporary::new();
+    dir.write("none.yaml", "");
     let mut running = Running::start(&dir.0);
     running.batch().await;
     let mut file = fs::File::create(dir.0.join("a.yaml")).unwrap();
@@ -162,13 +172,66 @@ async fn nothing_is_in_sync_before_the_directory_exists() {
     running.batch().await;
     assert!(running.ended.is_empty() && running.rejections.len() == 1);
     fs::create_dir(&store).unwrap();
+    running.until("the empty directory", |r| r.told_empty()).await;
+    assert!(running.ended.is_empty() && running.rejections.len() == 1);
+    dir.write("store/none.yaml", "");
     running.until("the directory", |r| r.ended.len() == Kind::ALL.len()).await;
     assert!(running.rejections.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_directory_in_place_of_the_store_takes_nothing_with_it() {
+    let dir = Temporary::new();
+    let store = dir.0.join("store");
+    fs::create_dir_all(store.join("sub")).unwrap();
+    dir.write("store/a.yaml", &namespace("a", "1"));
+    dir.write("store/sub/b.yaml", &namespace("b", "1"));
+    let mut running = Running::start(&store);
+    running.batch().await;
+    // Subdirectories and other files do not make it a store.
+    fs::create_dir_all(dir.0.join("empty/sub")).unwrap();
+    dir.write("empty/lost+found", "");
+    std::os::unix::fs::symlink("nowhere", dir.0.join("empty/link.yaml")).unwrap();
+    fs::rename(&store, dir.0.join("away")).unwrap();
+    fs::rename(dir.0.join("empty"), &store).unwrap();
+    running.until("the loss", Running::told_empty).await;
+    assert_eq!(running.names(), ["a", "b"]);
+    assert!(running.messages.last().unwrap().1.contains("none.yaml"), "{:?}", running.messages);
+    fs::rename(&store, dir.0.join("empty")).unwrap();
+    fs::rename(dir.0.join("away"), &store).unwrap();
+    running.until("the return", |r| r.rejections.is_empty()).await;
+    assert_eq!(running.names(), ["a", "b"]);
+    // One file without objects is enough to remove everything.
+    fs::remove_dir_all(dir.0.join("empty")).unwrap();
+    fs::create_dir(dir.0.join("empty")).unwrap();
+    dir.write("empty/none.yaml", "");
+    fs::rename(&store, dir.0.join("away")).unwrap();
+    fs::rename(dir.0.join("empty"), &store).unwrap();
+    running.until("the removal", |r| r.namespaces.is_empty()).await;
+    running.until("no complaint", |r| r.rejections.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_are_deleted_one_by_one_but_not_the_last() {
+    let dir = Temporary::new();
+    dir.write("a.yaml", &namespace("a", "1"));
+    dir.write("b.yaml", &namespace("b", "1"));
+    let mut running = Running::start(&dir.0);
+    running.batch().await;
+    fs::remove_file(dir.0.join("a.yaml")).unwrap();
+    running.until("a deletion", |r| r.names() == ["b"]).await;
+    assert!(running.rejections.is_empty());
+    fs::remove_file(dir.0.join("b.yaml")).unwrap();
+    running.until("the loss", Running::told_empty).await;
+    assert_eq!(running.names(), ["b"]);
+    dir.write("none.yaml", "");
+    running.until("the removal", |r| r.names().is_empty() && r.rejections.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flush_covers_every_write_that_ended_before_it() {
     let dir = Temporary::new();
+    dir.write("none.yaml", "");
     let mut running = Running::start(&dir.0);
     running.batch().await;
     for number in 0..20 {

@@ -131,7 +131,7 @@ fn an_unreadable_file_or_directory_keeps_everything() {
     put(&mut store, "f", &namespace("a", "1"));
     store.read(&file("f"), Content::Unreadable("permission denied".into()));
     assert_eq!(words(&store.changes()), ["!RC1012 store /s/f"]);
-    store.outage(Path::new("/s"), Some("no such directory"));
+    store.outage(Path::new("/s"), Some(&Outage::Unreadable("no such directory".into())));
     assert_eq!(words(&store.changes()), ["!RC1012 store /s"]);
     store.outage(Path::new("/s"), None);
     store.read(&file("f"), Content::Text(namespace("a", "1")));
@@ -143,4 +143,19 @@ fn an_object_twice_in_one_file_is_told_and_the_first_stays() {
     let mut store = Store::default();
     let text = format!("{}{}", namespace("a", "1"), namespace("a", "2"));
     assert_eq!(put(&mut store, "f", &text), ["+Namespace a", "!RC1009 Namespace a"]);
+}
+
+#[test]
+fn nothing_is_said_to_stay_in_force_of_a_file_that_was_never_read() {
+    let file: Arc<Path> = Arc::from(Path::new("/s/f"));
+    for (content, code) in
+        [(Content::Text("a: [\n".into()), 1001), (Content::Unreadable("why".into()), 1012)]
+    {
+        let mut store = Store::default();
+        store.read(&file, content);
+        let events = store.changes();
+        let [Event::Rejected(rejection)] = events.as_slice() else { panic!("{events:?}") };
+        assert_eq!(rejection.code.0, code);
+        assert!(!rejection.next.contains("stay"), "{rejection:?}");
+    }
 }
