@@ -14,6 +14,14 @@ install_packages() {
   local status=0
   { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >&2 || status=$?
   [ -z "$made" ] || rm -f "$policy"
+  # Nor after the next boot: what was not there before must not begin to route by itself.
+  local unit
+  for unit in "${missing[@]}"; do
+    case "$unit" in
+      bird2) systemctl disable --quiet bird.service 2>/dev/null || true ;;
+      frr) systemctl disable --quiet frr.service 2>/dev/null || true ;;
+    esac
+  done
   return "$status"
 }
 
