@@ -156,3 +156,45 @@ fn an_object_of_another_namespace_is_not_shown_without_all_namespaces() {
     assert!(!scope("default", false, "app=web").admits(&endpoint));
     assert!(!scope("shop", false, "app=db").admits(&endpoint));
 }
+
+/// An agent without routes, in `directory`, until the test ends.
+fn agent_without_routes(directory: &std::path::Path) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    std::fs::create_dir_all(directory).unwrap();
+    let listener = tokio::net::UnixListener::bind(directory.join("agent.sock")).unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 1024];
+            if stream.read(&mut request).await.is_ok() {
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n[]";
+                stream.write_all(answer).await.ok();
+            }
+        }
+    });
+}
+
+#[tokio::test]
+async fn what_a_silent_agent_may_know_is_not_said_to_be_absent() {
+    let lab = std::env::temp_dir().join(format!("rctl-silent-{}", std::process::id()));
+    agent_without_routes(&lab.join("n1"));
+    let agents = || Agents::discover(None, &lab, std::path::Path::new("/nonexistent"), None);
+    let scope = |node: Option<&str>| Scope { node: node.map(str::to_owned), ..Scope::default() };
+
+    let (routes, exit) = fetch::<RouteView>(&agents(), None, &scope(None)).await.unwrap();
+    assert_eq!((routes.len(), exit), (0, Exit::Ok));
+    let absent = fetch::<RouteView>(&agents(), Some("10.0.0.0/8"), &scope(None)).await;
+    assert_eq!(absent.unwrap_err().exit, Exit::Negative);
+    let absent = fetch::<RouteView>(&agents(), None, &scope(Some("nosuch"))).await;
+    assert_eq!(absent.unwrap_err().exit, Exit::Negative);
+
+    // The socket of an agent that was killed stays, and nobody listens on it.
+    std::fs::create_dir_all(lab.join("n2")).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(lab.join("n2/agent.sock")).unwrap());
+    let (_, exit) = fetch::<RouteView>(&agents(), None, &scope(None)).await.unwrap();
+    assert_eq!(exit, Exit::Unreachable);
+    let unknown = fetch::<RouteView>(&agents(), Some("10.0.0.0/8"), &scope(None)).await;
+    assert_eq!(unknown.unwrap_err().exit, Exit::Unreachable);
+    let unknown = fetch::<RouteView>(&agents(), None, &scope(Some("n2"))).await;
+    assert_eq!(unknown.unwrap_err().exit, Exit::Unreachable);
+    std::fs::remove_dir_all(&lab).unwrap();
+}
