@@ -225,7 +225,7 @@ fn for_policy(event: Event) -> Option<(policy::event::Event, Option<Origin>)> {
         Kind::Namespace => Some(p::Kind::Namespace),
         Kind::Pod => Some(p::Kind::Pod),
         Kind::NetworkPolicy => Some(p::Kind::NetworkPolicy),
-        Kind::BgpConfiguration | Kind::BgpPeer => None,
+        Kind::BgpConfiguration | Kind::BgpPeer | Kind::NetworkConfiguration => None,
     };
     let event = match event {
         Event::Apply(object, origin) => {
@@ -234,7 +234,9 @@ fn for_policy(event: Event) -> Option<(policy::event::Event, Option<Origin>)> {
                 Object::Namespace(o) => p::Object::Namespace(o),
                 Object::Pod(o) => p::Object::Pod(o),
                 Object::NetworkPolicy(o) => p::Object::NetworkPolicy(o),
-                Object::BgpConfiguration(_) | Object::BgpPeer(_) => return None,
+                Object::BgpConfiguration(_)
+                | Object::BgpPeer(_)
+                | Object::NetworkConfiguration(_) => return None,
             };
             return Some((p::Event::Apply(object), origin));
         }

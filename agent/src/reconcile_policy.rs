@@ -250,6 +250,7 @@ impl PolicyTask {
                 node == Some(self.engine.node_name()) || node.is_none() || self.is_watched(pod)
             }
             Event::Apply(_) | Event::Interface { .. } => false,
+            Event::Attachment { .. } | Event::Detachment { .. } => true,
             Event::Delete(key) => key.kind == Kind::Pod,
             Event::RelistBegin(kind) | Event::RelistEnd(kind) => *kind == Kind::Pod,
         }

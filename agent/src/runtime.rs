@@ -78,6 +78,9 @@ pub enum StartError {
     /// Another agent runs in this network namespace, whatever its run directory.
     #[error("another agent runs in this network namespace; two would undo each other's work")]
     NamespaceTaken(#[source] io::Error),
+    /// The source of objects cannot be used.
+    #[error("store {0} is not available in this build")]
+    Store(String),
     /// A thread or the runtime cannot be started.
     #[error("cannot start {0}")]
     Thread(&'static str, #[source] io::Error),
@@ -183,7 +186,9 @@ fn start(args: &AgentArgs, watchdog: &Watchdog) -> Result<Core, StartError> {
         address::watch().map_err(|error| StartError::Thread("the address watch", error))?;
     let (batch_sender, batches) = mpsc::channel(16);
     let (flush_sender, flushes) = mpsc::channel(16);
-    let Store::Directory(directory) = &args.store;
+    let Store::Directory(directory) = &args.store else {
+        return Err(StartError::Store(args.store.to_string()));
+    };
 
     watchdog.task("the policy task", policy_task.run(policy_inbox));
     watchdog.task("the fan-out task", fan_out.run(batches, links));

@@ -66,6 +66,28 @@ pub enum Event {
     RelistBegin(Kind),
     /// The listing is complete; the first one of each kind makes that kind in sync.
     RelistEnd(Kind),
+    /// A pod of ours has these addresses: its CNI plugin says so, before the API server does. They
+    /// replace what the Pod's status says, and count as soon as the Pod object is known.
+    Attachment {
+        /// Identity of the attachment: the same pod may have an old and a new one for a moment.
+        id: String,
+        /// Namespace of the pod.
+        namespace: String,
+        /// Name of the pod.
+        name: String,
+        /// `metadata.uid` of the pod; empty = unknown. Another pod of the same name does not get
+        /// these addresses.
+        uid: String,
+        /// Addresses.
+        addresses: Vec<IpAddr>,
+        /// Host side interface; empty = unknown.
+        interface: String,
+    },
+    /// The attachment is gone.
+    Detachment {
+        /// Identity of the attachment.
+        id: String,
+    },
     /// The kernel routes this local pod address to this interface (anti-spoofing); `None` = to none.
     Interface {
         /// Pod address.

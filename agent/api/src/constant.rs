@@ -21,3 +21,35 @@ pub const METRICS_ADDRESS: &str = "127.0.0.1:9472";
 pub const RACK_LABEL: &str = "topology.rampart.network/rack";
 /// The lab's directory of run state: `rctl` merges all agents found below it.
 pub const LAB_DIR: &str = "/run/rampart-lab";
+/// Default directory of what must outlive a restart: snapshot of the input, CNI attachments.
+pub const STATE_DIR: &str = "/var/lib/rampart";
+/// BGP port of the route reflectors: an agent on the same node has 179.
+pub const REFLECTOR_PORT: u16 = 1790;
+/// Default address of `/healthz`, `/readyz` and `/metrics` of a route reflector.
+pub const REFLECTOR_METRICS_ADDRESS: &str = "127.0.0.1:9473";
+/// Namespace that Rampart is installed in.
+pub const NAMESPACE: &str = "rampart-system";
+/// Pod label that tells what a pod of ours is.
+pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
+/// Value of [`COMPONENT_LABEL`] of the DaemonSet's pods.
+pub const COMPONENT_AGENT: &str = "agent";
+/// Value of [`COMPONENT_LABEL`] of the reflector Deployment's pods.
+pub const COMPONENT_REFLECTOR: &str = "route-reflector";
+/// Image without its tag; the tag is the version.
+pub const IMAGE: &str = "rampart.network/rampart";
+/// Name of the CNI network, and of host-local's directory of addresses.
+pub const CNI_NETWORK: &str = "rampart";
+/// File name of the plugin.
+pub const CNI_PLUGIN: &str = "rampart-cni";
+/// File name of the conflist that the agent writes; runtimes take the first by name.
+pub const CNI_CONFLIST: &str = "10-rampart.conflist";
+/// Prefix of the host side interfaces of pods.
+pub const POD_INTERFACE_PREFIX: &str = "rv";
+/// IPv4 gateway of every pod (proxied by the host side of its veth).
+pub const POD_GATEWAY: &str = "169.254.1.1";
+/// Name of the overlay interface.
+pub const OVERLAY_INTERFACE: &str = "rampart-vxlan";
+/// Default VXLAN network identifier.
+pub const VXLAN_VNI: u32 = 4179;
+/// Default UDP port of VXLAN (RFC 7348).
+pub const VXLAN_PORT: u16 = 4789;

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
     kind = "BGPConfiguration",
     plural = "bgpconfigurations",
     shortname = "bgpconfig",
+    status = "ConfigurationStatus",
     derive = "PartialEq"
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -47,6 +48,7 @@ pub struct BGPConfigurationSpec {
     version = "v1alpha1",
     kind = "BGPPeer",
     plural = "bgppeers",
+    status = "ConfigurationStatus",
     derive = "PartialEq"
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -122,4 +124,180 @@ pub struct PrefixRule {
     /// Longest accepted length. Default: `minLength` if given, else the length of `prefix`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_length: Option<u8>,
+}
+
+/// How pods are networked. One object named `default`; all of it is optional.
+#[derive(
+    CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema,
+)]
+#[kube(
+    group = "rampart.network",
+    version = "v1alpha1",
+    kind = "NetworkConfiguration",
+    plural = "networkconfigurations",
+    shortname = "netconfig",
+    status = "ConfigurationStatus",
+    derive = "PartialEq"
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NetworkConfigurationSpec {
+    /// Ranges that pod addresses are taken from, and how they are treated. A pod address outside of
+    /// all of them is treated as in a pool with the defaults.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pools: Vec<Pool>,
+    /// Encapsulation for nodes that the fabric cannot route pod addresses between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlay: Option<Overlay>,
+    /// MTU of pod interfaces in octets. Default: that of the interface of the default route, less the
+    /// overlay's 50 (IPv4 underlay) or 70 (IPv6 underlay) if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
+}
+
+/// A range of pod addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Pool {
+    /// The range, IPv4 or IPv6.
+    pub cidr: String,
+    /// Replace the pod's address by the node's for destinations outside of all pools, pod CIDRs and
+    /// node addresses. Default `Auto`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nat_outgoing: Option<NatOutgoing>,
+}
+
+/// When to masquerade.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum NatOutgoing {
+    /// Unless a BGPPeer selects the node: then the fabric routes pod addresses.
+    #[default]
+    Auto,
+    /// Always.
+    Enabled,
+    /// Never.
+    Disabled,
+}
+
+/// An overlay.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Overlay {
+    /// Default `None`.
+    #[serde(default)]
+    pub mode: OverlayMode,
+    /// VXLAN network identifier, 1 to 16777215. Default 4179.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vni: Option<u32>,
+    /// UDP port. Default 4789.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+}
+
+/// What is encapsulated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OverlayMode {
+    /// Nothing.
+    #[default]
+    None,
+    /// VXLAN to nodes that are not on a link of ours.
+    VXLANCrossSubnet,
+    /// VXLAN to every other node.
+    VXLANAlways,
+}
+
+/// Conditions of a configuration object, written by one of the agents.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigurationStatus {
+    /// `Accepted`, `NodesSelected`, `Established`, `Programmed`, as they apply (reason `15of16`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+/// As metav1.Condition.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// What it says, CamelCase.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// Why, CamelCase.
+    pub reason: String,
+    /// For people: what, why, what next.
+    #[serde(default)]
+    pub message: String,
+    /// When `status` changed last, RFC 3339.
+    pub last_transition_time: String,
+    /// `metadata.generation` that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+}
+
+/// What one node's agent reports of itself; named as its Node, owned by it.
+#[derive(
+    CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema,
+)]
+#[kube(
+    group = "rampart.network",
+    version = "v1alpha1",
+    kind = "NodeNetworkStatus",
+    plural = "nodenetworkstatuses",
+    shortname = "nns",
+    status = "NodeNetworkStatusStatus",
+    derive = "PartialEq"
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NodeNetworkStatusSpec {}
+
+/// Written on change, with jitter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeNetworkStatusStatus {
+    /// Version of the agent.
+    #[serde(default)]
+    pub agent_version: String,
+    /// `Ready`, `PolicyProgrammed`, `RoutesProgrammed`, `PeersEstablished`, `SourceConnected`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// BGP sessions. Mesh peers are counted, not listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<PeerStatus>,
+    /// Sessions with other nodes: established.
+    #[serde(default)]
+    pub mesh_established: u32,
+    /// Sessions with other nodes: configured.
+    #[serde(default)]
+    pub mesh_configured: u32,
+    /// Routes of ours in the kernel.
+    #[serde(default)]
+    pub routes: u32,
+    /// Pods of the node that the table knows.
+    #[serde(default)]
+    pub endpoints: u32,
+    /// NetworkPolicy objects in force.
+    #[serde(default)]
+    pub policies: u32,
+    /// Prefixes that the node announces.
+    #[serde(default, rename = "podCIDRs", skip_serializing_if = "Vec::is_empty")]
+    pub pod_cidrs: Vec<String>,
+    /// Complaints that stand now, with their RC codes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+}
+
+/// One session that is not with another node's agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerStatus {
+    /// Name of the BGPPeer or of the reflector pod.
+    pub name: String,
+    /// Address.
+    pub address: String,
+    /// `Idle`, `Connect`, `Active`, `OpenSent`, `OpenConfirm` or `Established`.
+    pub state: String,
+    /// Why it is not Established.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub last_error: String,
 }

@@ -3,8 +3,10 @@
 //! Types and constants only; nothing here does anything.
 
 pub mod agent_args;
+pub mod cni;
 pub mod constant;
 pub mod control;
 pub mod crd;
 pub mod error_code;
 pub mod metric;
+pub mod watched;

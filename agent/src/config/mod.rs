@@ -176,7 +176,10 @@ impl Reconciler {
             Object::BgpPeer(object) => {
                 self.peers.entry(key.name).or_default().apply(peer::parse(&object.spec), origin);
             }
-            Object::Namespace(_) | Object::Pod(_) | Object::NetworkPolicy(_) => return false,
+            Object::Namespace(_)
+            | Object::Pod(_)
+            | Object::NetworkPolicy(_)
+            | Object::NetworkConfiguration(_) => return false,
         }
         true
     }
@@ -186,7 +189,7 @@ impl Reconciler {
             Kind::Node => self.nodes.remove(&key.name).is_some(),
             Kind::BgpConfiguration => self.settings.take().is_some(),
             Kind::BgpPeer => self.peers.remove(&key.name).is_some(),
-            Kind::Namespace | Kind::Pod | Kind::NetworkPolicy => false,
+            Kind::Namespace | Kind::Pod | Kind::NetworkPolicy | Kind::NetworkConfiguration => false,
         }
     }
 
@@ -198,7 +201,9 @@ impl Reconciler {
                 self.settings.iter().map(|_| key(&"default".to_owned())).collect()
             }
             Kind::BgpPeer => self.peers.keys().map(key).collect(),
-            Kind::Namespace | Kind::Pod | Kind::NetworkPolicy => Vec::new(),
+            Kind::Namespace | Kind::Pod | Kind::NetworkPolicy | Kind::NetworkConfiguration => {
+                Vec::new()
+            }
         }
     }
 
@@ -244,7 +249,9 @@ impl Reconciler {
             Kind::Node => describe(self.nodes.get(&key.name)),
             Kind::BgpConfiguration => describe(self.settings.as_ref()),
             Kind::BgpPeer => describe(self.peers.get(&key.name)),
-            Kind::Namespace | Kind::Pod | Kind::NetworkPolicy => (None, false),
+            Kind::Namespace | Kind::Pod | Kind::NetworkPolicy | Kind::NetworkConfiguration => {
+                (None, false)
+            }
         };
         let consequence = if fault.code == api::error_code::DUPLICATE_ADDRESS {
             "the first by name stays in force"

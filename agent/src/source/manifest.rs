@@ -181,7 +181,9 @@ fn api_version(kind: Kind) -> String {
     match kind {
         Kind::Node | Kind::Namespace | Kind::Pod => "v1".to_owned(),
         Kind::NetworkPolicy => "networking.k8s.io/v1".to_owned(),
-        Kind::BgpConfiguration | Kind::BgpPeer => format!("{GROUP}/{VERSION}"),
+        Kind::BgpConfiguration | Kind::BgpPeer | Kind::NetworkConfiguration => {
+            format!("{GROUP}/{VERSION}")
+        }
     }
 }
 
@@ -265,6 +267,7 @@ fn object(node: &Node, key: &Key) -> Result<Object, Vec<Fault>> {
         Kind::NetworkPolicy => Object::NetworkPolicy(decode(node)?),
         Kind::BgpConfiguration => Object::BgpConfiguration(decode(node)?),
         Kind::BgpPeer => Object::BgpPeer(decode(node)?),
+        Kind::NetworkConfiguration => Object::NetworkConfiguration(decode(node)?),
     };
     if key.kind == Kind::BgpConfiguration && key.name != "default" {
         let message = "only the BGPConfiguration named `default` is read".to_owned();
@@ -317,6 +320,7 @@ fn normalise(object: &mut Object, key: &Key) {
         Object::NetworkPolicy(o) => &mut o.metadata,
         Object::BgpConfiguration(o) => &mut o.metadata,
         Object::BgpPeer(o) => &mut o.metadata,
+        Object::NetworkConfiguration(o) => &mut o.metadata,
     };
     metadata.managed_fields = None;
     metadata.annotations = None;
@@ -355,7 +359,11 @@ fn trim_pod(pod: &mut k8s_openapi::api::core::v1::Pod) {
 fn field_lines(node: &Node, kind: Kind) -> FieldLines {
     match kind {
         Kind::Namespace | Kind::Pod => FieldLines::default(),
-        Kind::Node | Kind::NetworkPolicy | Kind::BgpConfiguration | Kind::BgpPeer => {
+        Kind::Node
+        | Kind::NetworkPolicy
+        | Kind::BgpConfiguration
+        | Kind::BgpPeer
+        | Kind::NetworkConfiguration => {
             let mut lines = Vec::new();
             collect_lines(node, "", &mut lines);
             lines.into_iter().collect()

@@ -95,6 +95,7 @@ fn item(object: &Object) -> Option<Value> {
         Object::NetworkPolicy(o) => serde_json::to_value(o),
         Object::BgpConfiguration(o) => serde_json::to_value(o),
         Object::BgpPeer(o) => serde_json::to_value(o),
+        Object::NetworkConfiguration(o) => serde_json::to_value(o),
         Object::Namespace(_) | Object::Pod(_) => return None,
     };
     value.ok()

@@ -21,7 +21,7 @@ use std::hash::Hasher as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use api::crd::{BGPConfiguration, BGPPeer};
+use api::crd::{BGPConfiguration, BGPPeer, NetworkConfiguration};
 use api::error_code::Code;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -44,17 +44,20 @@ pub enum Kind {
     BgpConfiguration,
     /// rampart.network/v1alpha1 BGPPeer.
     BgpPeer,
+    /// rampart.network/v1alpha1 NetworkConfiguration.
+    NetworkConfiguration,
 }
 
 impl Kind {
     /// All, in the order they are listed.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Node,
         Self::Namespace,
         Self::Pod,
         Self::NetworkPolicy,
         Self::BgpConfiguration,
         Self::BgpPeer,
+        Self::NetworkConfiguration,
     ];
 
     /// The name in a manifest.
@@ -67,6 +70,7 @@ impl Kind {
             Self::NetworkPolicy => "NetworkPolicy",
             Self::BgpConfiguration => "BGPConfiguration",
             Self::BgpPeer => "BGPPeer",
+            Self::NetworkConfiguration => "NetworkConfiguration",
         }
     }
 
@@ -75,7 +79,11 @@ impl Kind {
     pub const fn namespaced(self) -> bool {
         match self {
             Self::Pod | Self::NetworkPolicy => true,
-            Self::Node | Self::Namespace | Self::BgpConfiguration | Self::BgpPeer => false,
+            Self::Node
+            | Self::Namespace
+            | Self::BgpConfiguration
+            | Self::BgpPeer
+            | Self::NetworkConfiguration => false,
         }
     }
 }
@@ -116,6 +124,8 @@ pub enum Object {
     BgpConfiguration(Box<BGPConfiguration>),
     /// A BGP neighbour.
     BgpPeer(Box<BGPPeer>),
+    /// How pods are networked.
+    NetworkConfiguration(Box<NetworkConfiguration>),
 }
 
 impl Object {
@@ -129,6 +139,7 @@ impl Object {
             Self::NetworkPolicy(_) => Kind::NetworkPolicy,
             Self::BgpConfiguration(_) => Kind::BgpConfiguration,
             Self::BgpPeer(_) => Kind::BgpPeer,
+            Self::NetworkConfiguration(_) => Kind::NetworkConfiguration,
         }
     }
 
@@ -142,6 +153,7 @@ impl Object {
             Self::NetworkPolicy(o) => &o.metadata,
             Self::BgpConfiguration(o) => &o.metadata,
             Self::BgpPeer(o) => &o.metadata,
+            Self::NetworkConfiguration(o) => &o.metadata,
         };
         Key {
             kind: self.kind(),

@@ -261,7 +261,11 @@ impl Store {
 fn same(old: &Arc<Held>, new: &Arc<Held>) -> bool {
     let located = match new.object.kind() {
         Kind::Namespace | Kind::Pod => false,
-        Kind::Node | Kind::NetworkPolicy | Kind::BgpConfiguration | Kind::BgpPeer => true,
+        Kind::Node
+        | Kind::NetworkPolicy
+        | Kind::BgpConfiguration
+        | Kind::BgpPeer
+        | Kind::NetworkConfiguration => true,
     };
     Arc::ptr_eq(old, new) || (old.object == new.object && (!located || old.origin == new.origin))
 }

@@ -9,6 +9,7 @@
 //!
 //! Nothing comes out before every kind has been listed once. One transaction is out at a time.
 
+mod attachment;
 mod endpoint;
 mod object;
 mod view;
@@ -31,6 +32,7 @@ use crate::nft::delta::Delta;
 use crate::nft::ir::{Chain, Table};
 use crate::nft::transaction::{ApplyError, Transaction};
 use crate::nft::{baseline, text};
+use attachment::{Attached, Attachments};
 use endpoint::{AddressState, Endpoint, Question};
 use object::StoredPolicy;
 
@@ -52,6 +54,7 @@ pub struct Engine {
     /// Addresses of local pods, and how many claim each.
     local: BTreeMap<IpAddr, u32>,
     interfaces: BTreeMap<IpAddr, String>,
+    attachments: Attachments,
     endpoints: BTreeMap<ObjectName, Endpoint>,
     /// Plans by what they follow from (`None`: not isolated); valid until a policy changes.
     plans: FxHashMap<Question, Option<PlanId>>,
@@ -88,6 +91,7 @@ impl Engine {
             shared: BTreeSet::new(),
             local: BTreeMap::new(),
             interfaces: BTreeMap::new(),
+            attachments: Attachments::default(),
             endpoints: BTreeMap::new(),
             plans: FxHashMap::default(),
             addresses: BTreeMap::new(),
@@ -136,6 +140,15 @@ impl Engine {
             }
             Event::Interface { address, interface } => {
                 self.set_interface(address, interface);
+                Vec::new()
+            }
+            Event::Attachment { id, namespace, name, uid, addresses, interface } => {
+                let pod = ObjectName::new(&namespace, &name);
+                self.attach(id, Attached { pod, uid, addresses, interface });
+                Vec::new()
+            }
+            Event::Detachment { id } => {
+                self.detach(&id);
                 Vec::new()
             }
         }

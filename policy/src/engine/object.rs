@@ -103,7 +103,8 @@ impl Engine {
     pub(super) fn apply_pod(&mut self, key: &Key, raw: &core::Pod) -> Vec<Fault> {
         let name = ObjectName::new(&key.namespace, &key.name);
         let mut faults = Vec::new();
-        let pod = Pod::parse(raw, &self.node, &mut faults);
+        let mut pod = Pod::parse(raw, &self.node, &mut faults);
+        self.attachments.amend(&name, &mut pod);
         let faults = faults.into_iter().map(|fault| fault.of(key)).collect();
         let mut faults = self.note(key, faults);
         if self.index.find(&name).is_none_or(|(_, entry)| entry.pod != pod) {
@@ -125,7 +126,7 @@ impl Engine {
     }
 
     /// Carries the change of a pod over to all that depends on it.
-    fn pod_changed(&mut self, name: &ObjectName, id: PodId, former: Option<&Entry>) {
+    pub(super) fn pod_changed(&mut self, name: &ObjectName, id: PodId, former: Option<&Entry>) {
         let entry = self.index.pod(id);
         let (before, was) = former.map_or((&[][..], None), |e| (&e.selectors[..], Some(&e.pod)));
         let (after, is) = entry.map_or((&[][..], None), |e| (&e.selectors[..], Some(&e.pod)));

@@ -16,6 +16,8 @@ pub(crate) struct Pod {
     pub(crate) addresses: SmallVec<[IpAddr; 2]>,
     /// Named container ports, in the order of the containers.
     pub(crate) ports: Box<[NamedPort]>,
+    /// `metadata.uid`; only of pods of our node.
+    pub(crate) uid: Box<str>,
     /// It runs on our node.
     pub(crate) local: bool,
     /// It has the node's network, or has terminated: neither subject nor peer.
@@ -36,11 +38,14 @@ impl Pod {
         let terminated = matches!(phase, Some("Succeeded" | "Failed"));
         let host_network = spec.and_then(|spec| spec.host_network).unwrap_or(false);
         let aloof = terminated || host_network;
+        let local = spec.and_then(|spec| spec.node_name.as_deref()) == Some(node);
+        let uid = raw.metadata.uid.as_deref().filter(|_| local).unwrap_or_default();
         Self {
+            uid: uid.into(),
             labels: Labels::new(raw.metadata.labels.as_ref()),
             addresses: if aloof { SmallVec::new() } else { addresses(raw, faults) },
             ports: spec.map(|spec| ports(spec, faults)).unwrap_or_default(),
-            local: spec.and_then(|spec| spec.node_name.as_deref()) == Some(node),
+            local,
             aloof,
         }
     }
