@@ -7,7 +7,7 @@ use ::bgp::config::PeerConfig;
 use ::bgp::speaker::{DownReason, OpenRefusal, SpeakerEvent};
 use api::error_code::{self, Code};
 use tokio::sync::{mpsc, watch};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::bgp::DriverEvent;
 use crate::kernel::route::{Events, RouteEvent, Routes};
@@ -128,6 +128,10 @@ impl Herald {
                     .at(remote.to_string());
                 self.problems.note(Area::Peer, format!("unknown {}", remote.ip()), complaint);
             }
+            SpeakerEvent::EndOfRib { peer, family } => {
+                let (name, _) = self.name(peer);
+                debug!(peer = %name, address = %peer, %family, "bgp peer has told everything");
+            }
             SpeakerEvent::PrefixLimit { peer, limit } => {
                 let words = format!("it sent more than {limit} prefixes (maxPrefixes)");
                 let id = format!("{peer}|session");
@@ -242,6 +246,9 @@ fn refused(reason: OpenRefusal) -> (Code, String) {
 pub fn last_error(event: &SpeakerEvent) -> (Code, String) {
     match event {
         SpeakerEvent::SessionUp { .. } => (error_code::PEER_UNREACHABLE, "session up".to_owned()),
+        SpeakerEvent::EndOfRib { family, .. } => {
+            (error_code::PEER_UNREACHABLE, format!("End-of-RIB for {family}"))
+        }
         SpeakerEvent::SessionDown { reason, .. } => down(reason),
         SpeakerEvent::OpenRefused { reason, .. } => refused(*reason),
         SpeakerEvent::MalformedMessage { offset, reason, .. } => {

@@ -61,6 +61,7 @@ fn peer(n: u32, asn: u32, client: bool) -> PeerConfig {
         export: Policy::All,
         default_originate: false,
         max_prefixes: None,
+        graceful_restart: None,
     }
 }
 

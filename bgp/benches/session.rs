@@ -45,6 +45,7 @@ fn config(asn: u32) -> PeerConfig {
         export: Policy::All,
         default_originate: false,
         max_prefixes: None,
+        graceful_restart: None,
     }
 }
 

@@ -66,6 +66,48 @@ pub struct PeerConfig {
     pub default_originate: bool,
     /// Close the session (Cease 6/1) when the peer holds more prefixes than this.
     pub max_prefixes: Option<u32>,
+    /// Graceful restart (RFC 4724); `None`: not offered, and nothing outlives a session.
+    pub graceful_restart: Option<GracefulRestart>,
+}
+
+/// What is offered and done about restarts, of ours and of the peer's (RFC 4724, RFC 8538).
+///
+/// Our own forwarding outlives us in any case (it is the kernel's), so the F bit is always set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct GracefulRestart {
+    /// How long the peer is asked to keep our routes while we are away, and how long we keep its
+    /// routes at most while it is. On the wire whole seconds, at most 4095.
+    pub restart_time: Duration,
+    /// How long a route that was kept may wait, counted from the end of the old session, for the
+    /// peer that is back to send it again or End-of-RIB. Not less than `restart_time`.
+    pub stale_time: Duration,
+    /// Keep the peer's routes while it restarts ("helper"). Without, we only ask the peer to keep
+    /// ours.
+    pub helper: bool,
+    /// Offer that a NOTIFICATION other than Hard Reset, and the hold timer, leave the routes as a
+    /// lost connection does (N bit, RFC 8538).
+    pub notification: bool,
+}
+
+impl GracefulRestart {
+    /// Long enough to replace an agent.
+    pub const RESTART_TIME: Duration = Duration::from_secs(120);
+    /// Time for the restarted peer to hear from everybody else first.
+    pub const STALE_TIME: Duration = Duration::from_secs(300);
+
+    /// What a peer of this kind gets unless somebody chose.
+    ///
+    /// To keep the routes of a node or a reflector that is gone costs nothing: nobody else leads to
+    /// those pods. A switch that falls silent usually has a twin, so its hold timer still ends all.
+    #[must_use]
+    pub const fn of(kind: PeerKind) -> Self {
+        Self {
+            restart_time: Self::RESTART_TIME,
+            stale_time: Self::STALE_TIME,
+            helper: true,
+            notification: matches!(kind, PeerKind::Mesh | PeerKind::Reflector),
+        }
+    }
 }
 
 /// Kind of neighbour, for display.

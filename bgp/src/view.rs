@@ -97,6 +97,9 @@ pub struct PeerView {
     pub local_address: Option<IpAddr>,
     /// Families negotiated.
     pub families: Vec<Family>,
+    /// Families for which the peer has said in this session that it has sent everything
+    /// (End-of-RIB, RFC 4724 §2).
+    pub end_of_rib: Vec<Family>,
     /// Prefixes the peer holds out to us, both families, denied ones included.
     pub received: u64,
     /// Of those, past the import policy and eligible.
@@ -136,6 +139,29 @@ pub struct PeerError {
     pub event: SpeakerEvent,
     /// How long ago.
     pub ago: Duration,
+}
+
+/// Is what some peers tell also known from others?
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Parity {
+    /// Pairs of prefix and next hop that the first set of peers holds out, each once.
+    pub compared: usize,
+    /// Prefixes of which a next hop is known from the first set only; sorted.
+    pub missing: Vec<IpNet>,
+    /// The fewest peers of the second set that hold out any pair: losing one less than this loses
+    /// nothing. 0 as long as something is missing; `None` where there was nothing to compare.
+    pub redundancy: Option<usize>,
+    /// Peers of the second set that have not told everything yet (not configured, not Established,
+    /// or no End-of-RIB for a family of the session).
+    pub unready: Vec<IpAddr>,
+}
+
+impl Parity {
+    /// The first set of peers can go: everything is known from the others, and they have told all.
+    #[must_use]
+    pub const fn holds(&self) -> bool {
+        self.missing.is_empty() && self.unready.is_empty()
+    }
 }
 
 /// Where a path came from.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use agent::bgp::{DriverEvent, Options, SpeakerHandle, kernel_sink, spawn};
 use agent::kernel::route::{self, Routes};
-use bgp::config::{Config, PeerConfig, PeerKind, Policy};
+use bgp::config::{Config, GracefulRestart, PeerConfig, PeerKind, Policy};
 use bgp::speaker::SpeakerEvent;
 use bgp::types::{Asn, Families, RouterId};
 use bgp::view::SessionState;
@@ -95,6 +95,7 @@ fn peer(address: &str, asn: u32) -> PeerConfig {
         export: Policy::All,
         default_originate: false,
         max_prefixes: None,
+        graceful_restart: Some(GracefulRestart::of(PeerKind::Mesh)),
     }
 }
 

@@ -239,6 +239,9 @@ impl Driver {
                 Ok(Command::Peers(reply)) => drop(reply.send(self.speaker.peers(now))),
                 Ok(Command::Routes(reply)) => drop(reply.send(self.speaker.routes(now))),
                 Ok(Command::Summary(reply)) => drop(reply.send(self.speaker.summary())),
+                Ok(Command::Parity { from, against, reply }) => {
+                    drop(reply.send(self.speaker.parity(&from, &against)));
+                }
                 Ok(Command::Shutdown { cease }) => return Next::End { cease },
                 Err(mpsc::error::TryRecvError::Empty) => break,
                 Err(mpsc::error::TryRecvError::Disconnected) => return Next::End { cease: false },

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ::bgp::config::Config;
-use ::bgp::view::{PeerView, RouteView, Summary};
+use ::bgp::view::{Parity, PeerView, RouteView, Summary};
 use ipnet::IpNet;
 use mio::Waker;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -38,6 +38,7 @@ pub(super) enum Command {
     Peers(oneshot::Sender<Vec<PeerView>>),
     Routes(oneshot::Sender<Vec<RouteView>>),
     Summary(oneshot::Sender<Summary>),
+    Parity { from: Vec<IpAddr>, against: Vec<IpAddr>, reply: oneshot::Sender<Parity> },
     Shutdown { cease: bool },
 }
 
@@ -104,6 +105,19 @@ impl SpeakerHandle {
     /// The thread has ended.
     pub async fn summary(&self) -> Result<Summary, Stopped> {
         self.ask(Command::Summary).await
+    }
+
+    /// Is every prefix and next hop learnt from the peers `from` also learnt from `against`?
+    ///
+    /// To give up the sessions with `from` loses nothing if [`Parity::holds`]: forwarding changes
+    /// for none of their prefixes then. Add `against` first and leave `from` as they are; peers
+    /// are added to a running speaker and removed from it by [`SpeakerHandle::configure`], which
+    /// leaves all other sessions alone.
+    ///
+    /// # Errors
+    /// The thread has ended.
+    pub async fn parity(&self, from: Vec<IpAddr>, against: Vec<IpAddr>) -> Result<Parity, Stopped> {
+        self.ask(|reply| Command::Parity { from, against, reply }).await
     }
 
     /// The driver's numbers.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ::bgp::speaker::{FibOrigin, SpeakerEvent};
+use ::bgp::types::Family;
 use ipnet::IpNet;
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
@@ -143,6 +144,8 @@ fn key(event: &DriverEvent) -> (IpAddr, u8) {
             SpeakerEvent::MalformedAttribute { peer, .. } => (*peer, 5),
             SpeakerEvent::UnknownNeighbour { remote } => (remote.ip(), 6),
             SpeakerEvent::PrefixLimit { peer, .. } => (*peer, 7),
+            SpeakerEvent::EndOfRib { peer, family: Family::Ipv4 } => (*peer, 8),
+            SpeakerEvent::EndOfRib { peer, family: Family::Ipv6 } => (*peer, 9),
         },
     }
 }

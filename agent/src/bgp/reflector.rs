@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ::bgp::config::{Config, PeerConfig, PeerKind, Policy, PrefixMatch};
+use ::bgp::config::{Config, GracefulRestart, PeerConfig, PeerKind, Policy, PrefixMatch};
 use ::bgp::types::{Asn, Families, RouterId};
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -298,6 +298,7 @@ fn peer_config(
         export: policy(peer.export, "export")?,
         default_originate: false,
         max_prefixes: peer.max_prefixes,
+        graceful_restart: Some(GracefulRestart::of(PeerKind::Reflector)),
     })
 }
 

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use api::error_code;
-use bgp::config::{Config, PeerConfig, PeerKind, Policy, PrefixMatch};
+use bgp::config::{Config, GracefulRestart, PeerConfig, PeerKind, Policy, PrefixMatch};
 use bgp::types::{Families, RouterId};
 use ipnet::IpNet;
 use rustc_hash::FxHasher;
@@ -177,6 +177,7 @@ impl Context<'_> {
             export: Policy::OwnOnly,
             default_originate: false,
             max_prefixes: None,
+            graceful_restart: Some(GracefulRestart::of(PeerKind::Mesh)),
         })
     }
 
@@ -259,9 +260,10 @@ impl Context<'_> {
             None if ibgp => Policy::All,
             None => Policy::OwnOnly,
         };
+        let kind = if ibgp { PeerKind::Reflector } else { PeerKind::Tor };
         PeerConfig {
             name: name.to_owned(),
-            kind: if ibgp { PeerKind::Reflector } else { PeerKind::Tor },
+            kind,
             address: peer.address,
             port: peer.port,
             // A reflector some hops away knows us by the address of our Node.
@@ -281,6 +283,7 @@ impl Context<'_> {
             export: policy(&peer.export),
             default_originate: peer.default_originate,
             max_prefixes: peer.max_prefixes,
+            graceful_restart: Some(GracefulRestart::of(kind)),
         }
     }
 

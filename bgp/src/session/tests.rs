@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::config::{PeerConfig, PeerKind, Policy};
+use crate::config::{GracefulRestart, PeerConfig, PeerKind, Policy};
 use crate::session::collision::Side;
 use crate::session::fault::Fault;
 use crate::session::link::Link;
@@ -52,6 +52,7 @@ fn config(peer: u8) -> PeerConfig {
         export: Policy::All,
         default_originate: false,
         max_prefixes: None,
+        graceful_restart: Some(GracefulRestart::of(PeerKind::Mesh)),
     }
 }
 

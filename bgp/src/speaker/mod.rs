@@ -12,6 +12,7 @@
 mod configure;
 mod neighbour;
 mod output;
+mod parity;
 mod receive;
 mod views;
 

@@ -10,6 +10,7 @@ use super::output::{Disposition, DownReason, Output, SpeakerEvent};
 use crate::config::PeerConfig;
 use crate::rib::{GroupKey, PeerIndex, PrefixLimitExceeded, Rib, Session};
 use crate::session::{self, Fault, Negotiated, PeerEvent, SessionEvent};
+use crate::types::{Families, Family};
 use crate::view::MalformedCounts;
 use crate::wire::refresh::{RefreshKind, RouteRefresh};
 use crate::wire::update::{AttributeFault, Update};
@@ -51,6 +52,15 @@ pub(super) struct Up {
     pub(super) conn: ConnectionId,
     pub(super) local: Option<SocketAddr>,
     pub(super) negotiated: Arc<Negotiated>,
+    /// Families for which it has told everything.
+    pub(super) end_of_rib: Families,
+}
+
+impl Up {
+    /// It has told everything.
+    pub(super) fn is_complete(&self) -> bool {
+        self.negotiated.families.iter().all(|family| self.end_of_rib.contains(family))
+    }
 }
 
 /// What a session acts upon.
@@ -160,7 +170,7 @@ impl Record {
             router_id: negotiated.peer_router_id,
             families: negotiated.families,
         };
-        self.up = Some(Up { index, conn, local, negotiated });
+        self.up = Some(Up { index, conn, local, negotiated, end_of_rib: Families::NONE });
         self.tell(stage, event);
     }
 
@@ -205,8 +215,21 @@ impl Record {
             self.malformed.attribute_discard += 1;
             self.tell_fault(stage, *fault, Disposition::AttributeDiscard);
         }
+        let end_of_rib = update.end_of_rib;
         if let Err(exceeded) = stage.rib.update(index, update) {
             self.exceeded = Some(exceeded);
+        }
+        if let Some(family) = end_of_rib {
+            self.end_of_rib(stage, family);
+        }
+    }
+
+    /// The peer has told everything of a family (RFC 4724 §2).
+    fn end_of_rib(&mut self, stage: &mut Stage<'_>, family: Family) {
+        let Some(up) = self.up.as_mut() else { return };
+        if !up.end_of_rib.contains(family) {
+            up.end_of_rib.insert(family);
+            self.tell(stage, SpeakerEvent::EndOfRib { peer: self.config.address, family });
         }
     }
 
@@ -247,6 +270,7 @@ impl Record {
             | SpeakerEvent::MalformedMessage { .. }
             | SpeakerEvent::PrefixLimit { .. } => self.explained = true,
             SpeakerEvent::SessionDown { .. }
+            | SpeakerEvent::EndOfRib { .. }
             | SpeakerEvent::MalformedAttribute { .. }
             | SpeakerEvent::UnknownNeighbour { .. } => {}
         }

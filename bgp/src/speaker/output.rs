@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::ConnectionId;
 use crate::config::Dial;
 use crate::session::{Fault, open_check};
-use crate::types::{Asn, Families, RouterId};
+use crate::types::{Asn, Families, Family, RouterId};
 use crate::wire::error::Notification;
 use crate::wire::update::AttributeFault;
 
@@ -124,6 +124,13 @@ pub enum SpeakerEvent {
         /// Who.
         remote: SocketAddr,
     },
+    /// The peer has told everything it has of a family (RFC 4724 §2); once in a session.
+    EndOfRib {
+        /// Peer.
+        peer: IpAddr,
+        /// Family.
+        family: Family,
+    },
     /// The peer holds more prefixes than it may; the session was closed (Cease 6/1).
     PrefixLimit {
         /// Peer.
@@ -136,7 +143,7 @@ pub enum SpeakerEvent {
 impl SpeakerEvent {
     /// Something went wrong, as opposed to well.
     pub(super) const fn is_trouble(&self) -> bool {
-        !matches!(self, Self::SessionUp { .. })
+        !matches!(self, Self::SessionUp { .. } | Self::EndOfRib { .. })
     }
 }
 

@@ -61,6 +61,7 @@ impl Speaker {
             router_id: negotiated.map(|n| n.peer_router_id),
             local_address: session.local_address().map(|local| local.ip().to_canonical()),
             families: negotiated.map_or(Vec::new(), |n| n.families.iter().collect()),
+            end_of_rib: record.up.as_ref().map_or(Vec::new(), |up| up.end_of_rib.iter().collect()),
             received: number(counts.received),
             accepted: number(counts.accepted),
             sent: number(counts.sent),

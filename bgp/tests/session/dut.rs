@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use bgp::config::{PeerConfig, PeerKind, Policy};
+use bgp::config::{GracefulRestart, PeerConfig, PeerKind, Policy};
 use bgp::session::{ConnectionId, Fault, Local, Output, Peer, PeerEvent, SessionEvent, State};
 use bgp::types::{Asn, Families, RouterId};
 use bgp::wire::open::{Capability, Open};
@@ -46,6 +46,7 @@ pub(crate) fn config() -> PeerConfig {
         export: Policy::All,
         default_originate: false,
         max_prefixes: None,
+        graceful_restart: Some(GracefulRestart::of(PeerKind::Mesh)),
     }
 }
 

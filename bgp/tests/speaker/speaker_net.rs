@@ -48,6 +48,7 @@ pub(crate) fn peer(of: usize, node: usize, asn: u32) -> PeerConfig {
         export: Policy::All,
         default_originate: false,
         max_prefixes: None,
+        graceful_restart: None,
     }
 }
 

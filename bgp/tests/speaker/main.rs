@@ -11,6 +11,8 @@
 )]
 mod speaker_net;
 
+mod parity;
+
 use std::time::Duration;
 
 use bgp::config::{Policy, PrefixMatch};
