@@ -46,7 +46,7 @@ catalogue! {
     INVALID_CIDR = 1005, "invalid CIDR", "A CIDR does not parse, or an except is not inside it.", "Fix the CIDR; until then the rule admits nothing.";
     INVALID_PORT = 1006, "invalid port", "A port is outside 1-65535, an endPort is below its port or beside a named port, or a protocol is unknown.", "Fix the port; until then the rule admits nothing.";
     INVALID_SELECTOR = 1007, "invalid selector", "A label selector has an unknown operator or wrong values.", "Fix the selector; until then a peer selector admits nothing, and a podSelector isolates what its readable part selects.";
-    DUPLICATE_ADDRESS = 1008, "two objects with one address", "Two Nodes or two Pods claim the same address.", "Remove one. Of two Nodes the first (by name) stays in force; of two Pods the first has the chains, but until then the address counts as both wherever a rule names its peers.";
+    DUPLICATE_ADDRESS = 1008, "two objects with one address", "Two Nodes or two Pods claim the same address.", "Remove one. Of two Nodes the first (by name) stays in force. Of two Pods the newer has the address (the first by name if they are of one age); the other counts as a pod without it.";
     DUPLICATE_OBJECT = 1009, "object defined twice", "Two files of the store define the same object.", "Remove one; the first (by file name) stays in force.";
     INVALID_NODE = 1010, "invalid Node", "An address or podCIDR of a Node does not parse.", "Fix the Node; its last good version stays in force.";
     INVALID_BGP_CONFIG = 1011, "invalid BGP configuration", "A field of BGPConfiguration or BGPPeer does not hold.", "Fix the field shown; the last good version stays in force.";

@@ -60,20 +60,30 @@ impl Attachments {
         .map(String::as_str)
     }
 
-    /// Puts the addresses right that a Pod's status claims.
+    /// Puts the addresses right that the status of a pod of ours claims.
     pub(super) fn amend(&self, name: &ObjectName, pod: &mut Pod) {
         if pod.aloof || self.by_id.is_empty() {
             return;
         }
         let own: BTreeSet<&str> = self.of(name, pod).collect();
         if own.is_empty() {
-            pod.addresses.retain(|address| !self.by_address.contains_key(address));
             return;
         }
         let held = self.by_address.iter().filter(|(_, id)| own.contains(id.as_str()));
         let addresses = held.map(|(address, _)| *address).collect();
-        pod.addresses = addresses;
+        pod.claims = addresses;
         pod.local = true;
+    }
+
+    /// The plugin has said whose the address is.
+    pub(super) fn holds(&self, address: IpAddr) -> bool {
+        self.by_address.contains_key(&address)
+    }
+
+    /// It is this pod's.
+    pub(super) fn is_of(&self, address: IpAddr, name: &ObjectName, pod: &Pod) -> bool {
+        let holder = self.by_address.get(&address);
+        holder.is_some_and(|holder| self.of(name, pod).any(|id| id == holder))
     }
 }
 
@@ -85,16 +95,18 @@ impl Engine {
         self.detach(&id);
         let Attached { pod, addresses, interface, .. } = attached.clone();
         self.attachments.insert(id, attached);
-        // Whoever claimed one of the addresses before has it no more.
-        let mut concerned: BTreeSet<ObjectName> = BTreeSet::from([pod]);
-        for address in addresses {
-            concerned.extend(self.owners(address).into_iter().cloned());
+        for address in &addresses {
             if !interface.is_empty() {
-                self.set_interface(address, Some(interface.clone()));
+                self.set_interface(*address, Some(interface.clone()));
             }
         }
-        for name in concerned {
-            self.amend_again(&name, &[]);
+        if let Some((_, entry)) = self.index.find(&pod) {
+            let amended = entry.pod.clone();
+            self.put_pod(&pod, amended);
+        }
+        // Whoever had one of the addresses before has it no more.
+        for address in addresses {
+            self.award(address);
         }
     }
 
@@ -107,18 +119,14 @@ impl Engine {
                 self.set_interface(*address, None);
             }
         }
-        self.amend_again(&attached.pod, &freed);
-    }
-
-    /// Works the addresses of a known pod out again, without those that are `gone`.
-    fn amend_again(&mut self, name: &ObjectName, gone: &[IpAddr]) {
-        let Some((_, entry)) = self.index.find(name) else { return };
-        let mut pod = entry.pod.clone();
-        pod.addresses.retain(|address| !gone.contains(address));
-        self.attachments.amend(name, &mut pod);
-        if entry.pod != pod {
-            let (id, former) = self.index.put_pod(name, pod);
-            self.pod_changed(name, id, former.as_ref());
+        if let Some((_, entry)) = self.index.find(&attached.pod) {
+            let mut amended = entry.pod.clone();
+            amended.claims.retain(|address| !freed.contains(address));
+            self.put_pod(&attached.pod, amended);
+        }
+        // Whoever claims it now by its status may have it.
+        for address in freed {
+            self.award(address);
         }
     }
 

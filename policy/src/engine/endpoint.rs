@@ -148,10 +148,8 @@ impl Engine {
         }
     }
 
-    /// Of several local pods with one address the first by name has it.
     fn holder(&self, address: IpAddr) -> Option<&ObjectName> {
-        let owners = self.owners.get(&address)?.iter().filter_map(|id| self.index.pod(*id));
-        owners.filter(|entry| entry.pod.local).map(|entry| &*entry.name).min()
+        self.owner(address).filter(|entry| entry.pod.local).map(|entry| &*entry.name)
     }
 
     /// Brings the elements of an address in line with the pod that has it.

@@ -10,6 +10,7 @@
 //! Nothing comes out before every kind has been listed once. One transaction is out at a time.
 
 mod attachment;
+mod claim;
 mod endpoint;
 mod object;
 mod view;
@@ -24,7 +25,7 @@ use smallvec::SmallVec;
 pub use view::{EndpointSummary, PolicySummary, Totals};
 
 use crate::event::{Event, Key, Kind, Object};
-use crate::fault::{Fault, Reason};
+use crate::fault::Fault;
 use crate::index::{Index, PodId, SelectorId};
 use crate::input::ObjectName;
 use crate::nft::content::{Content, PlanId};
@@ -48,7 +49,7 @@ pub struct Engine {
     subjects: BTreeMap<SelectorId, BTreeSet<ObjectName>>,
     pod_cidrs: Vec<IpNet>,
     /// Addresses of pods, and the pods that claim them: hardly ever more than one.
-    owners: FxHashMap<IpAddr, SmallVec<[PodId; 2]>>,
+    claimants: FxHashMap<IpAddr, SmallVec<[PodId; 2]>>,
     /// Addresses that several pods claim.
     shared: BTreeSet<IpAddr>,
     /// Addresses of local pods, and how many claim each.
@@ -87,7 +88,7 @@ impl Engine {
             policies: BTreeMap::new(),
             subjects: BTreeMap::new(),
             pod_cidrs: Vec::new(),
-            owners: FxHashMap::default(),
+            claimants: FxHashMap::default(),
             shared: BTreeSet::new(),
             local: BTreeMap::new(),
             interfaces: BTreeMap::new(),
@@ -326,37 +327,5 @@ impl Engine {
             self.faults.insert(key.clone(), faults.clone());
         }
         faults
-    }
-
-    /// Names of the pods that claim an address, in order.
-    fn owners(&self, address: IpAddr) -> Vec<&ObjectName> {
-        let owners = self.owners.get(&address).into_iter().flatten();
-        let mut names: Vec<&ObjectName> =
-            owners.filter_map(|id| Some(&*self.index.pod(*id)?.name)).collect();
-        names.sort_unstable();
-        names
-    }
-
-    /// Faults of the pods that claim an address, if there are several.
-    fn conflicts(&self, address: IpAddr) -> Vec<Fault> {
-        if self.owners.get(&address).is_none_or(|owners| owners.len() < 2) {
-            return Vec::new();
-        }
-        let owners = self.owners(address);
-        let fault = |owner: &&ObjectName| {
-            let others = owners.iter().filter(|other| *other != owner);
-            let others: Vec<String> = others.map(ToString::to_string).collect();
-            Fault {
-                key: Key {
-                    kind: Kind::Pod,
-                    namespace: owner.namespace.to_string(),
-                    name: owner.name.to_string(),
-                },
-                field: "status.podIPs".to_owned(),
-                reason: Reason::AddressConflict,
-                message: format!("{address} is also an address of {}", others.join(", ")),
-            }
-        };
-        owners.iter().map(fault).collect()
     }
 }

@@ -1,7 +1,5 @@
 //! Objects in and out of the engine.
 
-use std::net::IpAddr;
-
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -103,16 +101,12 @@ impl Engine {
     pub(super) fn apply_pod(&mut self, key: &Key, raw: &core::Pod) -> Vec<Fault> {
         let name = ObjectName::new(&key.namespace, &key.name);
         let mut faults = Vec::new();
-        let mut pod = Pod::parse(raw, &self.node, &mut faults);
-        self.attachments.amend(&name, &mut pod);
+        let pod = Pod::parse(raw, &self.node, &mut faults);
         let faults = faults.into_iter().map(|fault| fault.of(key)).collect();
         let mut faults = self.note(key, faults);
-        if self.index.find(&name).is_none_or(|(_, entry)| entry.pod != pod) {
-            let (id, former) = self.index.put_pod(&name, pod);
-            self.pod_changed(&name, id, former.as_ref());
-        }
+        self.put_pod(&name, pod);
         if let Some((_, entry)) = self.index.find(&name) {
-            for address in &entry.pod.addresses {
+            for address in &entry.pod.claims {
                 faults.extend(self.conflicts(*address));
             }
         }
@@ -122,6 +116,7 @@ impl Engine {
     pub(super) fn remove_pod(&mut self, name: &ObjectName) {
         if let Some((id, former)) = self.index.remove_pod(name) {
             self.pod_changed(name, id, Some(&former));
+            self.disclaim(id, &former.pod.claims);
         }
     }
 
@@ -157,48 +152,22 @@ impl Engine {
             self.stale_endpoints.insert(name.clone());
         }
         if !same_elements || moved {
-            let claims = |pod: Option<&Pod>| {
-                let addresses = pod.map(|pod| pod.addresses.clone()).unwrap_or_default();
-                (addresses, pod.is_some_and(|pod| pod.local))
-            };
-            let (was, is) = (claims(was), claims(is));
-            self.disown(id, &was.0, was.1);
-            self.own(id, &is.0, is.1);
-        }
-    }
-
-    fn disown(&mut self, id: PodId, addresses: &[IpAddr], local: bool) {
-        for address in addresses {
-            let Some(owners) = self.owners.get_mut(address) else { continue };
-            owners.retain(|owner| *owner != id);
-            if owners.len() < 2 {
-                self.shared.remove(address);
-            }
-            if owners.is_empty() {
-                self.owners.remove(address);
-            }
-            if local {
-                self.stale_addresses.insert(*address);
-                if let Some(pods) = self.local.get_mut(address) {
-                    *pods -= 1;
-                    if *pods == 0 {
-                        self.local.remove(address);
-                    }
+            for pod in is.into_iter().filter(|pod| pod.local) {
+                for address in &pod.addresses {
+                    self.stale_addresses.insert(*address);
+                    *self.local.entry(*address).or_default() += 1;
                 }
             }
-        }
-    }
-
-    fn own(&mut self, id: PodId, addresses: &[IpAddr], local: bool) {
-        for address in addresses {
-            let owners = self.owners.entry(*address).or_default();
-            owners.push(id);
-            if owners.len() > 1 {
-                self.shared.insert(*address);
-            }
-            if local {
-                self.stale_addresses.insert(*address);
-                *self.local.entry(*address).or_default() += 1;
+            for pod in was.into_iter().filter(|pod| pod.local) {
+                for address in &pod.addresses {
+                    self.stale_addresses.insert(*address);
+                    if let Some(pods) = self.local.get_mut(address) {
+                        *pods -= 1;
+                        if *pods == 0 {
+                            self.local.remove(address);
+                        }
+                    }
+                }
             }
         }
     }

@@ -185,12 +185,9 @@ impl Engine {
         let addresses_there = entry.pod.addresses.iter().all(|address| {
             let element = Element::Key(vec![(*address).into()]);
             let there = |sets| self.delta.has_element(of(sets, *address), &element);
-            // An address that another pod holds is not ours to program.
-            let ours = self.owners.get(address).is_some_and(|owners| owners.len() == 1);
             there(PODS)
-                && (!ours
-                    || ((endpoint.egress.is_none() || there(FROM))
-                        && (endpoint.ingress.is_none() || there(TO))))
+                && (endpoint.egress.is_none() || there(FROM))
+                && (endpoint.ingress.is_none() || there(TO))
         });
         chains_there && addresses_there
     }

@@ -12,8 +12,14 @@ use crate::fault::{FieldFault, Path, Reason};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pod {
     pub(crate) labels: Labels,
-    /// Sorted, without duplicates.
+    /// Addresses that it is said to have; sorted, without duplicates.
+    pub(crate) claims: SmallVec<[IpAddr; 2]>,
+    /// Those of the claims that are its own: of several pods with one address one has it. Sorted.
     pub(crate) addresses: SmallVec<[IpAddr; 2]>,
+    /// `metadata.creationTimestamp`, in seconds since 1970.
+    pub(crate) created: i64,
+    /// It has a `metadata.deletionTimestamp`.
+    pub(crate) terminating: bool,
     /// Named container ports, in the order of the containers.
     pub(crate) ports: Box<[NamedPort]>,
     /// `metadata.uid`; only of pods of our node.
@@ -40,10 +46,15 @@ impl Pod {
         let aloof = terminated || host_network;
         let local = spec.and_then(|spec| spec.node_name.as_deref()) == Some(node);
         let uid = raw.metadata.uid.as_deref().filter(|_| local).unwrap_or_default();
+        let claims = if aloof { SmallVec::new() } else { addresses(raw, faults) };
+        let created = raw.metadata.creation_timestamp.as_ref();
         Self {
             uid: uid.into(),
+            created: created.map_or(0, |time| time.0.as_second()),
+            terminating: raw.metadata.deletion_timestamp.is_some(),
             labels: Labels::new(raw.metadata.labels.as_ref()),
-            addresses: if aloof { SmallVec::new() } else { addresses(raw, faults) },
+            addresses: claims.clone(),
+            claims,
             ports: spec.map(|spec| ports(spec, faults)).unwrap_or_default(),
             local,
             aloof,

@@ -8,6 +8,7 @@ mod pod;
 mod rule;
 mod selector;
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
@@ -209,18 +210,24 @@ impl Cluster {
         })
     }
 
-    /// The pod that has the address: the first by name if several claim it.
+    /// The pod that has the address, if it is here.
     fn holder(&self, address: IpAddr, at: At<'_>) -> Option<&Pod> {
         let here = |pod: &&Pod| match at {
             At::EveryNode => true,
             At::Node(name) => pod::node(pod) == Some(name),
         };
-        self.owners(address).into_iter().filter(here).min_by_key(|pod| pod::name(pod))
+        self.owner(address).filter(here)
     }
 
-    /// All pods that claim the address.
-    fn owners(&self, address: IpAddr) -> Vec<&Pod> {
-        self.pods.iter().filter(|pod| pod::addresses(pod).contains(&address)).collect()
+    /// The pod that has the address. Of several that claim it those that stay go before those that
+    /// are being deleted, then the newest, then the first by name.
+    fn owner(&self, address: IpAddr) -> Option<&Pod> {
+        let claims = |pod: &&Pod| pod::addresses(pod).contains(&address);
+        self.pods.iter().filter(claims).min_by_key(|pod| {
+            let metadata = &pod.metadata;
+            let created = metadata.creation_timestamp.as_ref().map_or(0, |t| t.0.as_second());
+            (metadata.deletion_timestamp.is_some(), Reverse(created), pod::name(pod))
+        })
     }
 
     fn side(&self, direction: Direction, packet: &Packet, at: At<'_>) -> Option<Side> {
@@ -233,7 +240,7 @@ impl Cluster {
             pod: pod::name(pod),
             isolated_by: Vec::new(),
             allowed_by: None,
-            itself: pod::addresses(pod).contains(&peer),
+            itself: self.owner(peer).is_some_and(|owner| std::ptr::eq(owner, pod)),
             unreadable: Vec::new(),
         };
         let mut policies: Vec<&NetworkPolicy> = self.policies.iter().collect();

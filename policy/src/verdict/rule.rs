@@ -106,8 +106,7 @@ impl Question<'_> {
             Direction::Ingress => self.packet.source,
             Direction::Egress => self.packet.destination,
         };
-        // Each pod that claims the peer's address counts as the peer.
-        let owners = self.cluster.owners(address);
+        let owners: Vec<&Pod> = self.cluster.owner(address).into_iter().collect();
         let selected: Vec<&Pod> = match peer {
             None => self.in_known_namespaces(&owners),
             Some(NetworkPolicyPeer { ip_block: Some(block), .. }) => {
