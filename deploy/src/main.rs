@@ -1,11 +1,17 @@
 //! Prints the manifests from the types that the agent uses.
 //!
 //! ```text
-//! cargo run -p deploy -- generate   # rewrites deploy/manifests
-//! cargo run -p deploy -- check      # fails when deploy/manifests is not what generate would write
+//! cargo run -p deploy -- generate   # rewrites the generated files below deploy/
+//! cargo run -p deploy -- check      # fails when one of them is not what generate would write
 //! ```
 
+mod admission;
+mod agent;
 mod crds;
+mod document;
+mod install;
+mod name;
+mod rbac;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,26 +21,37 @@ use anyhow::{Context as _, bail};
 
 /// A generated file.
 struct Generated {
-    /// Below `deploy/manifests`.
-    name: &'static str,
+    /// Below `deploy/`.
+    path: &'static str,
     content: String,
+}
+
+fn files() -> anyhow::Result<Vec<Generated>> {
+    let yaml = |path, documents: Vec<document::Document>| {
+        anyhow::Ok(Generated { path, content: document::yaml(&documents)? })
+    };
+    Ok(vec![
+        yaml("install.yaml", install::documents()?)?,
+        yaml("manifests/crds.yaml", crds::documents()?)?,
+    ])
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     let command = std::env::args().nth(1);
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests");
-    let files = [Generated { name: "crds.yaml", content: crds::yaml()? }];
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"));
     match command.as_deref() {
-        Some("generate") => generate(&directory, &files),
-        Some("check") => check(&directory, &files),
+        Some("generate") => generate(directory, &files()?),
+        Some("check") => check(directory, &files()?),
         _ => bail!("usage: deploy generate|check"),
     }
 }
 
 fn generate(directory: &Path, files: &[Generated]) -> anyhow::Result<ExitCode> {
-    fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
     for file in files {
-        let path = directory.join(file.name);
+        let path = directory.join(file.path);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
+        }
         fs::write(&path, &file.content).with_context(|| path.display().to_string())?;
     }
     Ok(ExitCode::SUCCESS)
@@ -42,13 +59,27 @@ fn generate(directory: &Path, files: &[Generated]) -> anyhow::Result<ExitCode> {
 
 #[expect(clippy::print_stderr, reason = "says which file differs")]
 fn check(directory: &Path, files: &[Generated]) -> anyhow::Result<ExitCode> {
-    let differs = |file: &&Generated| {
-        fs::read_to_string(directory.join(file.name)).ok().as_deref() != Some(&file.content)
-    };
-    let stale: Vec<PathBuf> =
-        files.iter().filter(differs).map(|file| directory.join(file.name)).collect();
+    let stale = stale(directory, files);
     for path in &stale {
         eprintln!("{} is not what the types say: cargo run -p deploy -- generate", path.display());
     }
     Ok(if stale.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn stale(directory: &Path, files: &[Generated]) -> Vec<PathBuf> {
+    let differs = |file: &&Generated| {
+        fs::read_to_string(directory.join(file.path)).ok().as_deref() != Some(&file.content)
+    };
+    files.iter().filter(differs).map(|file| directory.join(file.path)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_files_are_what_the_types_say() {
+        let stale = stale(Path::new(env!("CARGO_MANIFEST_DIR")), &files().unwrap());
+        assert!(stale.is_empty(), "run `cargo run -p deploy -- generate`: {stale:?}");
+    }
 }
