@@ -52,6 +52,8 @@ fn peer(n: u32, asn: u32, client: bool) -> PeerConfig {
         hold_time: Duration::from_secs(90),
         connect_retry: Duration::from_secs(5),
         passive: true,
+        dial_only: false,
+        standby: false,
         ebgp_multihop: None,
         route_reflector_client: client,
         families: Families::ALL,

@@ -36,6 +36,8 @@ fn config(asn: u32) -> PeerConfig {
         hold_time: Duration::from_secs(90),
         connect_retry: Duration::from_secs(5),
         passive: true,
+        dial_only: false,
+        standby: false,
         ebgp_multihop: None,
         route_reflector_client: false,
         families: Families::ALL,

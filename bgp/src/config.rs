@@ -22,11 +22,12 @@ pub struct Config {
     pub cluster_id: Ipv4Addr,
     /// Hostname for the FQDN capability (code 73); empty = not sent.
     pub hostname: String,
-    /// Sorted by `address`, no duplicates.
+    /// Sorted by `address` and `port`, no duplicates.
     pub peers: Vec<PeerConfig>,
 }
 
-/// One configured neighbour. Identified by `address`.
+/// One configured neighbour. Identified by `address` and `port`: a node may run two speakers. Of the
+/// peers at one address at most one is not `dial_only`; a connection from there is its.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerConfig {
     /// Name a human gave it (BGPPeer object, or the node name in a mesh).
@@ -47,6 +48,11 @@ pub struct PeerConfig {
     pub connect_retry: Duration,
     /// Never open a connection, only accept one.
     pub passive: bool,
+    /// Never accept a connection, only open one: who connects from this address is somebody else.
+    pub dial_only: bool,
+    /// The session is welcome, but not asked for (set `passive` as well): the peer may open it, and
+    /// while it is down the peer is neither shown nor counted.
+    pub standby: bool,
     /// TTL for an eBGP session more than one hop away; `None` = directly connected.
     pub ebgp_multihop: Option<u8>,
     /// The peer is a route-reflector client of ours (RFC 4456; iBGP only).
@@ -68,6 +74,14 @@ pub struct PeerConfig {
     pub max_prefixes: Option<u32>,
     /// Graceful restart (RFC 4724); `None`: not offered, and nothing outlives a session.
     pub graceful_restart: Option<GracefulRestart>,
+}
+
+impl PeerConfig {
+    /// What identifies the peer among those of a speaker.
+    #[must_use]
+    pub const fn endpoint(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.port)
+    }
 }
 
 /// What is offered and done about restarts, of ours and of the peer's (RFC 4724, RFC 8538).

@@ -3,7 +3,7 @@
 //! Durations are relative to the `now` given with the question.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -153,7 +153,7 @@ pub struct Parity {
     pub redundancy: Option<usize>,
     /// Peers of the second set that have not told everything yet (not configured, not Established,
     /// or no End-of-RIB for a family of the session).
-    pub unready: Vec<IpAddr>,
+    pub unready: Vec<SocketAddr>,
 }
 
 impl Parity {

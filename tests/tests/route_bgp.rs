@@ -86,6 +86,8 @@ fn peer(address: &str, asn: u32) -> PeerConfig {
         hold_time: Duration::from_secs(9),
         connect_retry: Duration::from_secs(1),
         passive: false,
+        dial_only: false,
+        standby: false,
         ebgp_multihop: None,
         route_reflector_client: false,
         families: Families::ALL,

@@ -242,6 +242,9 @@ impl Driver {
                 Ok(Command::Parity { from, against, reply }) => {
                     drop(reply.send(self.speaker.parity(&from, &against)));
                 }
+                Ok(Command::Holders { peers, reply }) => {
+                    drop(reply.send(self.speaker.holders(&peers)));
+                }
                 Ok(Command::Shutdown { cease }) => return Next::End { cease },
                 Err(mpsc::error::TryRecvError::Empty) => break,
                 Err(mpsc::error::TryRecvError::Disconnected) => return Next::End { cease: false },

@@ -1,6 +1,6 @@
 //! How the rest of the agent talks to the speaker thread.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ::bgp::config::Config;
@@ -34,11 +34,12 @@ pub struct Traffic {
 pub(super) enum Command {
     Configure(Box<Config>, u16),
     Originate(Vec<IpNet>),
-    Reset(IpAddr),
+    Reset(SocketAddr),
     Peers(oneshot::Sender<Vec<PeerView>>),
     Routes(oneshot::Sender<Vec<RouteView>>),
     Summary(oneshot::Sender<Summary>),
-    Parity { from: Vec<IpAddr>, against: Vec<IpAddr>, reply: oneshot::Sender<Parity> },
+    Parity { from: Vec<SocketAddr>, against: Vec<SocketAddr>, reply: oneshot::Sender<Parity> },
+    Holders { peers: Vec<SocketAddr>, reply: oneshot::Sender<Vec<(IpNet, usize)>> },
     Shutdown { cease: bool },
 }
 
@@ -79,7 +80,7 @@ impl SpeakerHandle {
     ///
     /// # Errors
     /// The thread has ended.
-    pub async fn reset(&self, peer: IpAddr) -> Result<(), Stopped> {
+    pub async fn reset(&self, peer: SocketAddr) -> Result<(), Stopped> {
         self.send(Command::Reset(peer)).await
     }
 
@@ -116,8 +117,20 @@ impl SpeakerHandle {
     ///
     /// # Errors
     /// The thread has ended.
-    pub async fn parity(&self, from: Vec<IpAddr>, against: Vec<IpAddr>) -> Result<Parity, Stopped> {
+    pub async fn parity(
+        &self,
+        from: Vec<SocketAddr>,
+        against: Vec<SocketAddr>,
+    ) -> Result<Parity, Stopped> {
         self.ask(|reply| Command::Parity { from, against, reply }).await
+    }
+
+    /// For each prefix with a learnt path in use: how many of `peers` hold out all its next hops.
+    ///
+    /// # Errors
+    /// The thread has ended.
+    pub async fn holders(&self, peers: Vec<SocketAddr>) -> Result<Vec<(IpNet, usize)>, Stopped> {
+        self.ask(|reply| Command::Holders { peers, reply }).await
     }
 
     /// The driver's numbers.

@@ -289,6 +289,8 @@ fn peer_config(
         hold_time: Duration::from_secs(peer.hold_time_seconds.into()),
         connect_retry: Duration::from_secs(1),
         passive: peer.passive,
+        dial_only: false,
+        standby: false,
         ebgp_multihop: peer.ebgp_multihop,
         route_reflector_client: peer.route_reflector_client,
         families: Families::ALL,

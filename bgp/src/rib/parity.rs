@@ -1,4 +1,4 @@
-//! Is everything that some peers tell known from others as well?
+//! Is everything that some peers tell, or that is in use, known from others as well?
 
 use std::net::IpAddr;
 
@@ -81,6 +81,33 @@ impl Rib {
                 coverage.missing.push(net.key.prefix());
             }
             coverage.least = Some(coverage.least.map_or(least, |so_far| so_far.min(least)));
+        }
+    }
+
+    /// For each prefix that is forwarded to learnt next hops: how many of `peers` hold out each of
+    /// them at least. Sorted by prefix.
+    #[must_use]
+    pub fn holders(&self, peers: &[PeerIndex]) -> Vec<(IpNet, usize)> {
+        let members = Members::new(peers);
+        let mut holders = Vec::new();
+        self.count_holders(&self.v4, &members, &mut holders);
+        self.count_holders(&self.v6, &members, &mut holders);
+        holders.sort_unstable();
+        holders
+    }
+
+    fn count_holders<K: Key>(
+        &self,
+        table: &Table<K>,
+        peers: &Members,
+        holders: &mut Vec<(IpNet, usize)>,
+    ) {
+        for (_, net) in table.iter() {
+            let held = self.next_hops_from(net, peers);
+            let count = |hop: &IpAddr| held.iter().filter(|other| *other == hop).count();
+            // None in use: our own, or nothing that is eligible.
+            let least = self.next_hops.get(net.fib).iter().map(count).min();
+            holders.extend(least.map(|least| (net.key.prefix(), least)));
         }
     }
 

@@ -43,6 +43,8 @@ fn config(peer: u8) -> PeerConfig {
         hold_time: Duration::from_secs(90),
         connect_retry: Duration::from_secs(5),
         passive: false,
+        dial_only: false,
+        standby: false,
         ebgp_multihop: None,
         route_reflector_client: false,
         families: Families::ALL,

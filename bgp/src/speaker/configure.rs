@@ -1,7 +1,7 @@
 //! Applying a whole configuration: only what changed is touched.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use super::neighbour::{Neighbour, group_key};
@@ -22,11 +22,11 @@ impl Speaker {
         self.set_clock(now);
         let old = std::mem::replace(&mut self.config, config);
         let config = self.config.clone();
-        let wanted: BTreeMap<IpAddr, &PeerConfig> =
-            config.peers.iter().map(|peer| (peer.address, peer)).collect();
-        for address in old.peers.iter().map(|peer| peer.address) {
-            if !wanted.contains_key(&address) {
-                self.remove(now, address);
+        let wanted: BTreeMap<SocketAddr, &PeerConfig> =
+            config.peers.iter().map(|peer| (peer.endpoint(), peer)).collect();
+        for endpoint in old.peers.iter().map(PeerConfig::endpoint) {
+            if !wanted.contains_key(&endpoint) {
+                self.remove(now, endpoint);
             }
         }
         if identity(&old) != identity(&config) {
@@ -35,8 +35,8 @@ impl Speaker {
             self.rib.set_identity(identity(&config));
         }
         self.rib.set_own_addresses(self.own_addresses());
-        for (address, peer) in wanted {
-            match self.by_address.get(&address).copied() {
+        for (endpoint, peer) in wanted {
+            match self.by_endpoint.get(&endpoint).copied() {
                 Some(number) => self.change(now, number, peer),
                 None => self.add(now, peer),
             }
@@ -69,12 +69,12 @@ impl Speaker {
         let mut session = session::Peer::new(now, number, self.local(), peer.clone(), seed);
         session.start(now);
         self.neighbours.push(Neighbour::new(session, peer.clone()));
-        self.by_address.insert(peer.address, number);
+        self.by_endpoint.insert(peer.endpoint(), number);
         self.attend(now, number);
     }
 
-    fn remove(&mut self, now: Instant, address: IpAddr) {
-        let Some(number) = self.by_address.remove(&address) else { return };
+    fn remove(&mut self, now: Instant, endpoint: SocketAddr) {
+        let Some(number) = self.by_endpoint.remove(&endpoint) else { return };
         let Some(neighbour) = self.neighbours.get_mut(number) else { return };
         let notification = Notification::new(error_code::CEASE, cease::PEER_DECONFIGURED);
         neighbour.session.stop(now, &notification);
@@ -89,7 +89,7 @@ impl Speaker {
     }
 
     fn reset_all(&mut self, now: Instant) {
-        let numbers: Vec<u32> = self.by_address.values().copied().collect();
+        let numbers: Vec<u32> = self.by_endpoint.values().copied().collect();
         for number in numbers {
             if let Some(neighbour) = self.neighbours.get_mut(number)
                 && neighbour.record.up.is_some()

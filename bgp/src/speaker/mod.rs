@@ -46,7 +46,7 @@ pub struct Speaker {
     /// By the number in the upper half of their connection ids. Peers that were removed stay until
     /// their last words are sent.
     neighbours: Neighbours,
-    by_address: BTreeMap<IpAddr, u32>,
+    by_endpoint: BTreeMap<SocketAddr, u32>,
     /// By index in the RIB.
     by_index: Vec<u32>,
     outputs: VecDeque<Output>,
@@ -64,7 +64,7 @@ impl Speaker {
             rib: Rib::new(identity(&nobody)),
             config: nobody,
             neighbours: Neighbours::default(),
-            by_address: BTreeMap::new(),
+            by_endpoint: BTreeMap::new(),
             by_index: Vec::new(),
             outputs: VecDeque::new(),
             deadline: None,
@@ -103,7 +103,7 @@ impl Speaker {
         remote: SocketAddr,
         local: SocketAddr,
     ) -> Result<ConnectionId, Refusal> {
-        let number = self.by_address.get(&remote.ip().to_canonical()).copied();
+        let number = self.awaited(remote.ip().to_canonical());
         let entry = number.and_then(|number| Some((number, self.neighbours.get_mut(number)?)));
         let Some((number, neighbour)) = entry else {
             self.outputs.push_back(Output::Event(SpeakerEvent::UnknownNeighbour { remote }));
@@ -114,6 +114,15 @@ impl Speaker {
         accepted.map_err(|refusal| match refusal {
             session::Refusal::Busy => Refusal::Busy,
             session::Refusal::HeldDown => Refusal::HeldDown,
+        })
+    }
+
+    /// The peer that a connection from this address is from.
+    fn awaited(&self, address: IpAddr) -> Option<u32> {
+        let endpoints = SocketAddr::new(address, 0)..=SocketAddr::new(address, u16::MAX);
+        let mut numbers = self.by_endpoint.range(endpoints).map(|(_, number)| *number);
+        numbers.find(|number| {
+            self.neighbours.get(*number).is_some_and(|peer| !peer.record.config.dial_only)
         })
     }
 
@@ -205,8 +214,8 @@ impl Speaker {
     }
 
     /// Clears the hold-down of a peer, closes its session (Cease 6/4) and starts again.
-    pub fn reset(&mut self, now: Instant, peer: IpAddr) {
-        let Some(number) = self.by_address.get(&peer).copied() else { return };
+    pub fn reset(&mut self, now: Instant, peer: SocketAddr) {
+        let Some(number) = self.by_endpoint.get(&peer).copied() else { return };
         let Some(neighbour) = self.neighbours.get_mut(number) else { return };
         let notification = Notification::new(error_code::CEASE, cease::ADMIN_RESET);
         neighbour.session.reset(now, &notification, None);

@@ -1,6 +1,8 @@
 //! May a set of peers go because others tell the same?
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
 
 use super::Speaker;
 use super::neighbour::Up;
@@ -15,22 +17,34 @@ impl Speaker {
     /// the import policy of their peer lets them in. What a peer of `against` told in a session
     /// that has ended does not count.
     #[must_use]
-    pub fn parity(&self, from: &[IpAddr], against: &[IpAddr]) -> Parity {
-        let index = |address: &IpAddr| self.up(address).map(|up| up.index);
+    pub fn parity(&self, from: &[SocketAddr], against: &[SocketAddr]) -> Parity {
+        let index = |peer: &SocketAddr| self.up(peer).map(|up| up.index);
         let theirs: Vec<PeerIndex> = from.iter().filter_map(index).collect();
         let others: Vec<PeerIndex> = against.iter().filter_map(index).collect();
         let coverage = self.rib.parity(&theirs, &others);
-        let told_all = |address: &IpAddr| self.up(address).is_some_and(Up::is_complete);
+        let told_all = |peer: &SocketAddr| self.up(peer).is_some_and(Up::is_complete);
         Parity {
             compared: coverage.compared,
             missing: coverage.missing,
             redundancy: coverage.least,
-            unready: against.iter().copied().filter(|address| !told_all(address)).collect(),
+            unready: against.iter().copied().filter(|peer| !told_all(peer)).collect(),
         }
     }
 
-    fn up(&self, address: &IpAddr) -> Option<&Up> {
-        let number = self.by_address.get(address)?;
+    /// For each prefix with a learnt path in use: how many of `peers` hold out all next hops in use,
+    /// in the session they have now. Sorted.
+    ///
+    /// With all but `peers` gone, forwarding to a prefix with at least one holder would not change.
+    /// A peer counts once it has told everything.
+    #[must_use]
+    pub fn holders(&self, peers: &[SocketAddr]) -> Vec<(IpNet, usize)> {
+        let complete = peers.iter().filter_map(|peer| self.up(peer)).filter(|up| up.is_complete());
+        let indexes: Vec<PeerIndex> = complete.map(|up| up.index).collect();
+        self.rib.holders(&indexes)
+    }
+
+    fn up(&self, peer: &SocketAddr) -> Option<&Up> {
+        let number = self.by_endpoint.get(peer)?;
         self.neighbours.get(*number)?.record.up.as_ref()
     }
 }

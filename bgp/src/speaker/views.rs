@@ -9,11 +9,16 @@ use crate::session::State;
 use crate::view::{PathFrom, PathView, PeerError, PeerView, RouteView, SessionState, Summary};
 
 impl Speaker {
-    /// All configured peers, by address.
+    /// All configured peers, by address and port; those on standby while they are up.
     #[must_use]
     pub fn peers(&self, now: Instant) -> Vec<PeerView> {
-        let numbers = self.by_address.values();
-        numbers.filter_map(|number| Some(self.peer(now, self.neighbours.get(*number)?))).collect()
+        self.expected().map(|neighbour| self.peer(now, neighbour)).collect()
+    }
+
+    /// Peers that have a session, or should.
+    fn expected(&self) -> impl Iterator<Item = &Neighbour> {
+        let neighbours = self.by_endpoint.values().filter_map(|n| self.neighbours.get(*n));
+        neighbours.filter(|n| n.record.up.is_some() || !n.record.config.standby)
     }
 
     /// All prefixes with their paths, sorted.
@@ -25,13 +30,11 @@ impl Speaker {
     /// The numbers.
     #[must_use]
     pub fn summary(&self) -> Summary {
-        let numbers = self.by_address.values();
-        let neighbours = numbers.filter_map(|number| self.neighbours.get(*number));
         Summary {
             asn: self.config.asn,
             router_id: self.config.router_id.0,
-            peers_established: neighbours.filter(|n| n.record.up.is_some()).count(),
-            peers: self.by_address.len(),
+            peers_established: self.expected().filter(|n| n.record.up.is_some()).count(),
+            peers: self.expected().count(),
             prefixes: self.rib.reachable(),
             paths: self.rib.paths(),
             attribute_sets: self.rib.attribute_sets(),

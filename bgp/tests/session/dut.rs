@@ -37,6 +37,8 @@ pub(crate) fn config() -> PeerConfig {
         hold_time: 90 * SECOND,
         connect_retry: 5 * SECOND,
         passive: false,
+        dial_only: false,
+        standby: false,
         ebgp_multihop: None,
         route_reflector_client: false,
         families: Families::ALL,

@@ -393,7 +393,7 @@ fn an_operator_resets_a_peer_and_it_comes_back() {
     net.settle();
     let before = net.between(0, 1);
     let now = net.now;
-    net.nodes[0].speaker.reset(now, address(1));
+    net.nodes[0].speaker.reset(now, (address(1), 179).into());
     net.run(Duration::from_secs(60));
     assert_eq!(net.established(0), 1);
     assert_ne!(net.between(0, 1), before);

@@ -1,10 +1,12 @@
 //! From a mesh to reflectors: peers beside peers, and when the first ones may go.
 
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use bgp::config::{Config, PeerKind};
-use bgp::speaker::SpeakerEvent;
+use bgp::speaker::{Speaker, SpeakerEvent};
 use bgp::types::Family;
+use bgp::view::SessionState;
 
 use crate::speaker_net::{Net, address, config, peer};
 use crate::{originate, pod_cidrs};
@@ -50,12 +52,16 @@ fn configure(net: &mut Net, node: usize, mesh: bool, reflectors: bool) {
     net.settle();
 }
 
-fn mesh_of(node: usize) -> Vec<std::net::IpAddr> {
-    NODES.filter(|other| *other != node).map(address).collect()
+fn endpoint(node: usize) -> SocketAddr {
+    (address(node), 179).into()
 }
 
-fn reflectors() -> Vec<std::net::IpAddr> {
-    REFLECTORS.map(address).collect()
+fn mesh_of(node: usize) -> Vec<SocketAddr> {
+    NODES.filter(|other| *other != node).map(endpoint).collect()
+}
+
+fn reflectors() -> Vec<SocketAddr> {
+    REFLECTORS.map(endpoint).collect()
 }
 
 #[test]
@@ -92,8 +98,77 @@ fn a_reflector_that_lost_its_session_does_not_count() {
     net.cut(0, conn, true);
     net.settle();
     let parity = net.nodes[0].speaker.parity(&mesh_of(0), &reflectors());
-    assert_eq!((parity.unready.as_slice(), parity.redundancy), (&[address(3)][..], Some(1)));
+    assert_eq!((parity.unready.as_slice(), parity.redundancy), (&[endpoint(3)][..], Some(1)));
     assert!(parity.missing.is_empty() && !parity.holds());
+}
+
+#[test]
+fn holders_are_counted_for_what_is_forwarded_and_only_while_their_session_is_up() {
+    let mut net = network();
+    for node in [0, 1] {
+        configure(&mut net, node, true, true);
+    }
+    let count = |net: &Net, node: usize, peers: &[SocketAddr]| -> Vec<usize> {
+        let holders = net.nodes[0].speaker.holders(peers);
+        assert_eq!(holders.len(), 4, "v4 and v6 of two other nodes, none of our own: {holders:?}");
+        let of = |net: &ipnet::IpNet| pod_cidrs(node).contains(net);
+        holders.iter().filter(|(prefix, _)| of(prefix)).map(|(_, count)| *count).collect()
+    };
+    assert_eq!(count(&net, 1, &reflectors()), [2, 2]);
+    assert_eq!(count(&net, 2, &reflectors()), [0, 0], "node 2 is no client yet");
+    assert_eq!(count(&net, 2, &mesh_of(0)), [1, 1]);
+    net.unreachable.extend([0, 3]);
+    let conn = net.between(0, 3)[0];
+    net.cut(0, conn, true);
+    net.settle();
+    assert_eq!(count(&net, 1, &reflectors()), [1, 1]);
+}
+
+#[test]
+fn of_two_peers_at_one_address_a_connection_is_that_of_the_one_that_takes_them() {
+    for (first, second) in [(179, 1790), (1790, 179)] {
+        let takes = peer(0, 1, 64512);
+        let takes = bgp::config::PeerConfig { port: first, passive: true, ..takes };
+        let dials = bgp::config::PeerConfig { port: second, dial_only: true, ..reflector(0, 1) };
+        let now = Instant::now();
+        let peers = vec![takes, dials];
+        let mut speaker = Speaker::new(now, Config { peers, ..config(0, 64512) });
+        let remote = (address(1), 40000).into();
+        let accepted = speaker.accept(now, remote, (address(0), 179).into());
+        assert!(accepted.is_ok());
+        let state = |port| speaker.peers(now).iter().find(|p| p.port == port).map(|p| p.state);
+        assert_eq!(state(first), Some(SessionState::OpenSent));
+        assert_eq!(state(second), Some(SessionState::Connect));
+    }
+}
+
+#[test]
+fn a_peer_on_standby_is_not_dialled_nor_counted_but_may_connect() {
+    let mut net = network();
+    let standby = |config: &mut Config| {
+        for peer in &mut config.peers {
+            (peer.passive, peer.standby) = (true, true);
+        }
+    };
+    let now = net.now;
+    for node in NODES {
+        let mut config = node_config(node, true, false);
+        standby(&mut config);
+        net.nodes[node].speaker.configure(now, config);
+    }
+    net.settle();
+    assert_eq!(net.established(0), 2, "a session that is up stays up");
+    net.nodes[0].speaker.reset(now, endpoint(1));
+    net.run(Duration::from_secs(60));
+    assert_eq!(net.established(0), 1, "closed, and nobody asks for it");
+    assert_eq!(net.nodes[0].speaker.summary().peers, 1);
+    // The other side wants it after all.
+    let now = net.now;
+    let mut config = node_config(1, true, false);
+    config.peers.iter_mut().for_each(|peer| peer.passive = false);
+    net.nodes[1].speaker.configure(now, config);
+    net.run(Duration::from_secs(60));
+    assert_eq!((net.established(0), net.nodes[0].speaker.peers(net.now).len()), (2, 2));
 }
 
 #[test]

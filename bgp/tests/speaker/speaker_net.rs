@@ -39,6 +39,8 @@ pub(crate) fn peer(of: usize, node: usize, asn: u32) -> PeerConfig {
         connect_retry: Duration::from_secs(5),
         // One side dials; collisions have tests of their own.
         passive: of > node,
+        dial_only: false,
+        standby: false,
         ebgp_multihop: None,
         route_reflector_client: false,
         families: Families::ALL,
