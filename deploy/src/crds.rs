@@ -41,6 +41,15 @@ fn integers(schema: &mut Value) {
                 fields.remove("format");
                 fields.entry("maximum").or_insert_with(|| largest.into());
             }
+            for bound in ["maximum", "minimum"] {
+                // The types have them as floats.
+                if let Some(value) = fields.get_mut(bound)
+                    && let Some(whole) =
+                        value.as_f64().and_then(|float| float.to_string().parse::<i64>().ok())
+                {
+                    *value = whole.into();
+                }
+            }
             fields.values_mut().for_each(integers);
         }
         Value::Array(items) => items.iter_mut().for_each(integers),

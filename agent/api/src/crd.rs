@@ -1,13 +1,47 @@
 //! Our kinds. Doc comments become the descriptions in the CRD schema.
+//!
+//! The rules are as strict as the agent's own parsers, so that the API server refuses, with the same
+//! words, what an agent would have to complain about later. What an object is among others (a
+//! duplicate address, a client in another AS) only the agent can see.
+#![expect(clippy::duplicated_attributes, reason = "several columns have the same type")]
+#![expect(unreachable_pub, reason = "KubeSchema puts a copy of each struct into a function")]
 
-use kube::CustomResource;
+use kube::core::cel::Rule;
+use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Every element of a list is a CIDR without host bits.
+const NETWORKS: &str = "self.all(c, isCIDR(c) && cidr(c) == cidr(c).masked())";
+/// A CIDR without host bits.
+const NETWORK: &str = "isCIDR(self) && cidr(self) == cidr(self).masked()";
+/// A BGP Identifier (RFC 6286).
+const IDENTIFIER: &str = "isIP(self) && ip(self).family() == 4 && !ip(self).isUnspecified()";
+/// AS numbers that no speaker has: AS_TRANS and the last ones (RFC 4893 §9, RFC 7300).
+const NOT_RESERVED: &str = "!(self in [23456, 65535, 4294967295])";
+/// `IP`, `IP:port`, `[IPv6]:port` or `[IP]`.
+const ENDPOINT: &str = r"isIP(self) || (self.matches('^\\[[^\\[\\]]+\\](:[0-9]{1,5})?$') && isIP(self.substring(1, self.indexOf(']')))) || (self.matches('^[0-9.]+:[0-9]{1,5}$') && isIP(self.substring(0, self.indexOf(':'))))";
+/// The port of an endpoint that has one.
+const ENDPOINT_PORT: &str = r"!self.matches('^(\\[[^\\[\\]]+\\]|[0-9.]+):[0-9]{1,5}$') || (int(self.substring(self.lastIndexOf(':') + 1)) >= 1 && int(self.substring(self.lastIndexOf(':') + 1)) <= 65535)";
+/// The address of an endpoint can be that of another host.
+const ENDPOINT_HOST: &str = r"[self.startsWith('[') ? self.substring(1, self.indexOf(']')) : (isIP(self) ? self : self.substring(0, self.indexOf(':')))].all(a, ip(a).isGlobalUnicast() || (ip(a).family() == 4 && ip(a).isLinkLocalUnicast()))";
+/// Bounds of a [`PrefixRule`].
+const SHORTEST: &str = "!has(self.minLength) || !isCIDR(self.prefix) || (self.minLength >= cidr(self.prefix).prefixLength() && self.minLength <= (cidr(self.prefix).ip().family() == 4 ? 32 : 128))";
+const LONGEST: &str = "!has(self.maxLength) || !isCIDR(self.prefix) || (self.maxLength >= (has(self.minLength) ? self.minLength : cidr(self.prefix).prefixLength()) && self.maxLength <= (cidr(self.prefix).ip().family() == 4 ? 32 : 128))";
+/// A requirement has values exactly if its operator takes some.
+const OPERATOR_VALUES: &str =
+    "(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)";
+/// There is one object of the kind.
+const SINGLETON: &str = "self.metadata.name == 'default'";
+
+fn rule(expression: &str, message: &str) -> Rule {
+    Rule::new(expression).message(message)
+}
+
 /// Cluster-wide BGP settings. One object named `default`.
 #[derive(
-    CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema,
+    CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema,
 )]
 #[kube(
     group = "rampart.network",
@@ -15,15 +49,29 @@ use std::collections::BTreeMap;
     kind = "BGPConfiguration",
     plural = "bgpconfigurations",
     shortname = "bgpconfig",
+    category = "rampart",
+    doc = "Cluster-wide BGP settings. One object named `default`; without it the defaults hold.",
     status = "ConfigurationStatus",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    validation = rule(SINGLETON, "the agents read the one named `default`"),
+    printcolumn(name = "ASN", type_ = "integer", json_path = ".spec.asn"),
+    printcolumn(name = "Mesh", type_ = "boolean", json_path = ".spec.nodeMesh"),
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].status"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BGPConfigurationSpec {
     /// AS number of every node. Default 64512.
+    #[schemars(range(min = 1))]
+    #[x_kube(validation = rule(NOT_RESERVED, "this AS number is reserved"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asn: Option<u32>,
     /// TCP port to listen on for BGP, and to dial in the mesh. Default 179.
+    #[schemars(range(min = 1))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen_port: Option<u16>,
     /// Every node peers with every other node. Default true.
@@ -31,25 +79,46 @@ pub struct BGPConfigurationSpec {
     pub node_mesh: Option<bool>,
     /// The prefixes that pod CIDRs are taken from; mesh sessions accept nothing outside of them,
     /// and of a node only what its Node object assigns to it.
+    #[schemars(length(max = 64), inner(length(max = 49)))]
+    #[x_kube(validation = rule(NETWORKS, "each must be a CIDR without host bits"))]
     #[serde(default, rename = "clusterCIDRs", skip_serializing_if = "Vec::is_empty")]
     pub cluster_cidrs: Vec<String>,
     /// BGP Identifier. Default: the node's IPv4 address, or a hash of its name without one.
+    #[schemars(length(max = 15))]
+    #[x_kube(validation = rule(IDENTIFIER, "must be four octets, not all zero"))]
     #[serde(default, rename = "routerID", skip_serializing_if = "Option::is_none")]
     pub router_id: Option<String>,
     /// CLUSTER_ID for route reflection. Default: the router id.
+    #[schemars(length(max = 15))]
+    #[x_kube(validation = rule(IDENTIFIER, "must be four octets, not all zero"))]
     #[serde(default, rename = "clusterID", skip_serializing_if = "Option::is_none")]
     pub cluster_id: Option<String>,
 }
 
 /// One BGP neighbour of the nodes that `nodeSelector` selects.
-#[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "rampart.network",
     version = "v1alpha1",
     kind = "BGPPeer",
     plural = "bgppeers",
+    category = "rampart",
+    doc = "One BGP neighbour of the nodes that `nodeSelector` selects: a top-of-rack switch, or a route reflector of one's own.",
     status = "ConfigurationStatus",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    printcolumn(name = "Address", type_ = "string", json_path = ".spec.peerAddress"),
+    printcolumn(name = "ASN", type_ = "integer", json_path = ".spec.peerASN"),
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].status"
+    ),
+    printcolumn(
+        name = "Established",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Established\")].reason"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BGPPeerSpec {
@@ -57,32 +126,43 @@ pub struct BGPPeerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_selector: Option<NodeSelector>,
     /// `IP`, `IP:port` or `[v6]:port`.
+    #[schemars(length(min = 1, max = 53))]
+    #[x_kube(validation = rule(ENDPOINT, "must be IP, IP:port or [IPv6]:port"))]
+    #[x_kube(validation = rule(ENDPOINT_PORT, "the port must be within 1 to 65535"))]
+    #[x_kube(validation = rule(&format!("!({ENDPOINT}) || {ENDPOINT_HOST}"), "must be the address of another host: not unspecified, loopback, multicast, broadcast or IPv6 link-local"))]
     pub peer_address: String,
     /// AS number that the peer must announce.
+    #[schemars(range(min = 1))]
+    #[x_kube(validation = rule(NOT_RESERVED, "this AS number is reserved"))]
     #[serde(rename = "peerASN")]
     pub peer_asn: u32,
     /// Proposed hold time in seconds: 0, or 3 to 65535. Default 90.
+    #[x_kube(validation = rule("self == 0 || self >= 3", "must be 0 or at least 3 (RFC 4271 §4.2)"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold_time_seconds: Option<u16>,
     /// Wait for the peer to connect. Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passive: Option<bool>,
     /// TTL for an eBGP peer that is not directly connected, 1 to 255.
+    #[schemars(range(min = 1))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ebgp_multihop: Option<u8>,
     /// The peer is a client of ours: reflect iBGP routes to and from it (RFC 4456).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route_reflector_client: Option<bool>,
     /// Prefixes to accept from the peer. Absent: nothing from an eBGP peer (RFC 8212), all from an iBGP peer.
+    #[schemars(length(max = 256))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub import: Option<Vec<PrefixRule>>,
     /// Prefixes to send beside our own pod CIDRs. Absent: none to an eBGP peer, all to an iBGP peer.
+    #[schemars(length(max = 256))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub export: Option<Vec<PrefixRule>>,
     /// Send 0.0.0.0/0 and ::/0 to the peer. Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_originate: Option<bool>,
     /// Close the session when the peer sends more prefixes than this. Default: no limit.
+    #[schemars(range(min = 1))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_prefixes: Option<u32>,
 }
@@ -95,28 +175,41 @@ pub struct NodeSelector {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub match_labels: BTreeMap<String, String>,
     /// Expressions that must all hold.
+    #[schemars(length(max = 64))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub match_expressions: Vec<SelectorRequirement>,
 }
 
 /// One expression of a selector.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = rule(OPERATOR_VALUES, "In and NotIn need values, Exists and DoesNotExist take none")
+)]
 pub struct SelectorRequirement {
     /// Label key.
+    #[schemars(length(min = 1, max = 317))]
     pub key: String,
     /// In, NotIn, Exists or DoesNotExist.
+    #[schemars(extend("enum" = ["In", "NotIn", "Exists", "DoesNotExist"]))]
     pub operator: String,
     /// Values for In and NotIn.
+    #[schemars(length(max = 256))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<String>,
 }
 
 /// An entry of an accept-list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = rule(SHORTEST, "minLength must be within the length of prefix and 32 (IPv4) or 128 (IPv6)"),
+    validation = rule(LONGEST, "maxLength must be within minLength (or the length of prefix) and 32 (IPv4) or 128 (IPv6)")
+)]
 pub struct PrefixRule {
     /// Covering prefix, IPv4 or IPv6.
+    #[schemars(length(max = 49))]
+    #[x_kube(validation = rule(NETWORK, "must be a CIDR without host bits"))]
     pub prefix: String,
     /// Shortest accepted length. Default: the length of `prefix`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -128,7 +221,7 @@ pub struct PrefixRule {
 
 /// How pods are networked. One object named `default`; all of it is optional.
 #[derive(
-    CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema,
+    CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema,
 )]
 #[kube(
     group = "rampart.network",
@@ -136,13 +229,29 @@ pub struct PrefixRule {
     kind = "NetworkConfiguration",
     plural = "networkconfigurations",
     shortname = "netconfig",
+    category = "rampart",
+    doc = "How pods are networked. One object named `default`; without it the defaults hold.",
     status = "ConfigurationStatus",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    validation = rule(SINGLETON, "the agents read the one named `default`"),
+    printcolumn(name = "Overlay", type_ = "string", json_path = ".spec.overlay.mode"),
+    printcolumn(name = "Pools", type_ = "string", json_path = ".spec.pools[*].cidr"),
+    printcolumn(name = "MTU", type_ = "integer", json_path = ".spec.mtu"),
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].status"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NetworkConfigurationSpec {
     /// Ranges that pod addresses are taken from, and how they are treated. A pod address outside of
     /// all of them is treated as in a pool with the defaults.
+    #[schemars(
+        length(max = 256),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["cidr"])
+    )]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<Pool>,
     /// Encapsulation for nodes that the fabric cannot route pod addresses between.
@@ -150,15 +259,18 @@ pub struct NetworkConfigurationSpec {
     pub overlay: Option<Overlay>,
     /// MTU of pod interfaces in octets. Default: that of the interface of the default route, less the
     /// overlay's 50 (IPv4 underlay) or 70 (IPv6 underlay) if there is one.
+    #[schemars(range(min = 1280))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u16>,
 }
 
 /// A range of pod addresses.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Pool {
     /// The range, IPv4 or IPv6.
+    #[schemars(length(max = 49))]
+    #[x_kube(validation = rule(NETWORK, "must be a CIDR without host bits"))]
     pub cidr: String,
     /// Replace the pod's address by the node's for destinations outside of all pools, pod CIDRs and
     /// node addresses. Default `Auto`.
@@ -186,9 +298,11 @@ pub struct Overlay {
     #[serde(default)]
     pub mode: OverlayMode,
     /// VXLAN network identifier, 1 to 16777215. Default 4179.
+    #[schemars(range(min = 1, max = 16_777_215))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vni: Option<u32>,
     /// UDP port. Default 4789.
+    #[schemars(range(min = 1))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
 }
@@ -210,6 +324,10 @@ pub enum OverlayMode {
 #[serde(rename_all = "camelCase")]
 pub struct ConfigurationStatus {
     /// `Accepted`, `NodesSelected`, `Established`, `Programmed`, as they apply (reason `15of16`).
+    #[schemars(extend(
+        "x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["type"]
+    ))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }
@@ -222,6 +340,7 @@ pub struct Condition {
     #[serde(rename = "type")]
     pub type_: String,
     /// `True`, `False` or `Unknown`.
+    #[schemars(extend("enum" = ["True", "False", "Unknown"]))]
     pub status: String,
     /// Why, CamelCase.
     pub reason: String,
@@ -245,8 +364,39 @@ pub struct Condition {
     kind = "NodeNetworkStatus",
     plural = "nodenetworkstatuses",
     shortname = "nns",
+    category = "rampart",
+    doc = "What one node's agent reports of itself; named as its Node, owned by it, written by the agent.",
     status = "NodeNetworkStatusStatus",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(name = "Mesh", type_ = "integer", json_path = ".status.meshEstablished"),
+    printcolumn(name = "Peers", type_ = "string", json_path = ".status.peers[*].state"),
+    printcolumn(name = "Routes", type_ = "integer", json_path = ".status.routes"),
+    printcolumn(name = "Pods", type_ = "integer", json_path = ".status.endpoints"),
+    printcolumn(name = "Policies", type_ = "integer", json_path = ".status.policies"),
+    printcolumn(
+        name = "Version",
+        type_ = "string",
+        json_path = ".status.agentVersion",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Pod-CIDRs",
+        type_ = "string",
+        json_path = ".status.podCIDRs",
+        priority = 1
+    ),
+    printcolumn(name = "Problems", type_ = "string", json_path = ".status.problems", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodeNetworkStatusSpec {}
@@ -259,6 +409,10 @@ pub struct NodeNetworkStatusStatus {
     #[serde(default)]
     pub agent_version: String,
     /// `Ready`, `PolicyProgrammed`, `RoutesProgrammed`, `PeersEstablished`, `SourceConnected`.
+    #[schemars(extend(
+        "x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["type"]
+    ))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// BGP sessions. Mesh peers are counted, not listed.
