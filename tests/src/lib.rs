@@ -2,6 +2,7 @@
 
 #[expect(clippy::expect_used, clippy::panic, reason = "a harness fails as a test does")]
 pub mod agent;
+pub mod cluster;
 pub mod fuzz;
 #[expect(clippy::expect_used, clippy::indexing_slicing, reason = "a harness fails as a test does")]
 pub mod interop;
