@@ -12,7 +12,8 @@ use tracing::{debug, info, warn};
 use crate::bgp::DriverEvent;
 use crate::kernel::route::{Events, RouteEvent, Routes};
 use crate::observe::problems::Complaint;
-use crate::observe::{Area, Problems};
+use crate::observe::recorder::{Direction, Stage};
+use crate::observe::{Area, Problems, Recorder};
 use crate::reconcile::View;
 use crate::reconcile_policy::Message;
 
@@ -20,6 +21,7 @@ use crate::reconcile_policy::Message;
 #[derive(Debug)]
 pub struct Herald {
     problems: Problems,
+    recorder: Recorder,
     view: watch::Receiver<View>,
     policy: mpsc::Sender<Message>,
     routes: Routes,
@@ -30,11 +32,12 @@ impl Herald {
     #[must_use]
     pub fn new(
         problems: Problems,
+        recorder: Recorder,
         view: watch::Receiver<View>,
         policy: mpsc::Sender<Message>,
         routes: Routes,
     ) -> Self {
-        Self { problems, view, policy, routes }
+        Self { problems, recorder, view, policy, routes }
     }
 
     /// Runs until both sources have ended.
@@ -57,6 +60,7 @@ impl Herald {
             desired.config.peers.iter().any(|peer| peer.address.to_string() == address)
         };
         self.problems.retain(Area::Peer, |id| id.starts_with("unknown") || known(id));
+        self.recorder.retain_peers(|name| desired.config.peers.iter().any(|p| p.name == name));
     }
 
     fn driver(&self, event: DriverEvent) {
@@ -88,6 +92,7 @@ impl Herald {
             SpeakerEvent::SessionUp { peer, router_id, families } => {
                 let (name, _) = self.name(peer);
                 info!(peer = %name, address = %peer, %router_id, ipv4 = families.ipv4, ipv6 = families.ipv6, "bgp session up");
+                self.recorder.session_up(name);
                 self.problems.resolve(Area::Peer, &format!("{peer}|session"));
                 self.problems.resolve(Area::Peer, &format!("{peer}|open"));
             }
@@ -95,6 +100,9 @@ impl Herald {
                 let (name, _) = self.name(peer);
                 let (code, words) = down(&reason);
                 info!(peer = %name, address = %peer, established, reason = %words, "bgp session down");
+                if let Some((direction, code)) = notified(&reason) {
+                    self.recorder.notification(name, direction, code);
+                }
                 // The session that was kept speaks for itself, and OPENs that do not fit together
                 // have said why: what follows from that is no news.
                 let open = self.problems.stands(Area::Peer, &format!("{peer}|open"));
@@ -150,6 +158,7 @@ impl Herald {
                 self.problems.note(Area::Route, "drift", complaint);
             }
             RouteEvent::Refused { prefix, reason, count } => {
+                self.recorder.failed(Stage::Routes);
                 let subject = format!("route {prefix}");
                 let message = format!("{reason} ({count} routes)");
                 let complaint = Complaint::new(error_code::ROUTE_REFUSED, subject, message);
@@ -224,6 +233,17 @@ pub fn down(reason: &DownReason) -> (Code, String) {
         DownReason::Unexpected => {
             (error_code::MALFORMED_MESSAGE, "it sent a message out of turn".to_owned())
         }
+    }
+}
+
+/// The NOTIFICATION that ended a session, if one did.
+fn notified(reason: &DownReason) -> Option<(Direction, u8)> {
+    match reason {
+        DownReason::NotificationSent(n) => Some((Direction::Sent, n.code)),
+        DownReason::NotificationReceived(n) => Some((Direction::Received, n.code)),
+        // RFC 4271 section 6.5: the peer is told so.
+        DownReason::HoldTimerExpired => Some((Direction::Sent, 4)),
+        _ => None,
     }
 }
 

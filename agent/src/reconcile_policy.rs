@@ -11,7 +11,7 @@
 //!
 //! At most one request to the writer is under way. Nothing is written before all kinds are listed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -32,7 +32,7 @@ use tracing::{debug, error, info, warn};
 use crate::kernel::nft::{Drift, SocketError, WriterHandle};
 use crate::kernel::route::Routes;
 use crate::observe::problems::Complaint;
-use crate::observe::{Area, Problems};
+use crate::observe::{Area, Problems, Recorder};
 use crate::source::Origin;
 
 /// How long the first transaction waits for the interfaces of pods.
@@ -43,6 +43,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const REBUILD_AFTER: u32 = 2;
 /// Refusals in a row after which the agent is not ready.
 const ALARM_AFTER: u32 = 5;
+/// Batches of input whose way into the kernel is measured at once; while more of them wait, the
+/// rest goes unmeasured.
+const MEASURED: usize = 1024;
 /// Messages taken before the kernel gets its turn.
 const DRAIN: usize = 4096;
 
@@ -106,6 +109,9 @@ pub struct PolicyTask {
     writer: WriterHandle,
     routes: Routes,
     problems: Problems,
+    recorder: Recorder,
+    /// When the oldest input came that the kernel has not acknowledged, with its generation.
+    waiting: VecDeque<(u64, Instant)>,
     progress: watch::Sender<Progress>,
     origins: BTreeMap<Key, Origin>,
     /// Ascending.
@@ -152,6 +158,8 @@ impl PolicyTask {
             writer,
             routes,
             problems,
+            recorder: Recorder::default(),
+            waiting: VecDeque::new(),
             progress,
             origins: BTreeMap::new(),
             watched: Vec::new(),
@@ -169,6 +177,12 @@ impl PolicyTask {
             repaired: 0,
         };
         (task, receiver)
+    }
+
+    /// Counts for this recorder.
+    #[must_use]
+    pub fn with_recorder(self, recorder: Recorder) -> Self {
+        Self { recorder, ..self }
     }
 
     /// Runs until all senders are gone. The table stays.
@@ -207,6 +221,9 @@ impl PolicyTask {
     fn handle(&mut self, message: Message) {
         match message {
             Message::Input { generation, events } => {
+                if !events.is_empty() {
+                    self.note_waiting(generation);
+                }
                 for (event, origin) in events {
                     self.input_changed = true;
                     self.pods_changed |= self.concerns_local_pods(&event);
@@ -376,7 +393,18 @@ impl PolicyTask {
         }));
     }
 
-    fn programmed(&self, generation: u64) {
+    /// From now on it is measured how long the kernel takes. What is read before the first table is
+    /// written is not: that waits for the whole cluster to be listed.
+    fn note_waiting(&mut self, generation: u64) {
+        if self.progress.borrow().programmed && self.waiting.len() < MEASURED {
+            self.waiting.push_back((generation, Instant::now()));
+        }
+    }
+
+    fn programmed(&mut self, generation: u64) {
+        while let Some((_, since)) = self.waiting.pop_front_if(|(read, _)| *read <= generation) {
+            self.recorder.policy_applied(since.elapsed());
+        }
         self.progress.send_if_modified(|progress| {
             let new = Progress { generation, programmed: true, alarm: None };
             std::mem::replace(progress, new.clone()) != new

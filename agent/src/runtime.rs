@@ -38,7 +38,7 @@ use crate::herald::Herald;
 use crate::kernel::nft::{Monitor, NftWriter, SocketError};
 use crate::kernel::{address, route, sysctl};
 use crate::observe::problems::Complaint;
-use crate::observe::{Area, Problems};
+use crate::observe::{Area, Problems, Recorder};
 use crate::reconcile::{FanOut, View};
 use crate::reconcile_policy::{Message, PolicyTask};
 use crate::source::dir::Watcher;
@@ -156,6 +156,7 @@ fn remove_socket(socket: &Path) {
 /// Starts all threads and tasks but those that serve requests.
 fn start(args: &AgentArgs, watchdog: &Watchdog) -> Result<Core, StartError> {
     let problems = Problems::default();
+    let recorder = Recorder::default();
     for reason in sysctl::enable_forwarding() {
         let complaint = Complaint::new(error_code::FORWARDING_DISABLED, "host", reason.clone());
         problems.raise(Area::Host, reason, complaint);
@@ -190,11 +191,17 @@ fn start(args: &AgentArgs, watchdog: &Watchdog) -> Result<Core, StartError> {
         return Err(StartError::Store(args.store.to_string()));
     };
 
-    watchdog.task("the policy task", policy_task.run(policy_inbox));
+    watchdog.task("the policy task", policy_task.with_recorder(recorder.clone()).run(policy_inbox));
     watchdog.task("the fan-out task", fan_out.run(batches, links));
     let watcher = Watcher::new(directory.clone()).with_memory(args.run_dir.join("last-good"));
     watchdog.task("the store watcher", watcher.run(batch_sender, flushes));
-    let herald = Herald::new(problems.clone(), view.clone(), policy_sender.clone(), routes.clone());
+    let herald = Herald::new(
+        problems.clone(),
+        recorder.clone(),
+        view.clone(),
+        policy_sender.clone(),
+        routes.clone(),
+    );
     watchdog.task("the herald", herald.run(bgp_events, route_events));
     spawn("release", release_routes(routes.clone(), view.clone()));
     Ok(Core::new(control::Parts {
@@ -202,6 +209,7 @@ fn start(args: &AgentArgs, watchdog: &Watchdog) -> Result<Core, StartError> {
         store: args.store.to_string(),
         started: Instant::now(),
         problems,
+        recorder,
         view,
         progress,
         routes,

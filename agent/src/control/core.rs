@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::views;
 use crate::bgp::Traffic;
 use crate::kernel::route::{RouteReport, RouteState, Routes};
-use crate::observe::Problems;
+use crate::observe::{Problems, Recorder};
 use crate::reconcile::View;
 use crate::reconcile_policy::{Message, Progress, Snapshot};
 use crate::source::dir::Flush;
@@ -33,6 +33,8 @@ pub struct Parts {
     pub started: Instant,
     /// What is wrong.
     pub problems: Problems,
+    /// What was counted.
+    pub recorder: Recorder,
     /// Routing's configuration.
     pub view: watch::Receiver<View>,
     /// How far the policy task is.
@@ -59,6 +61,8 @@ pub(super) struct Overview {
     pub(super) status: Status,
     pub(super) traffic: Traffic,
     pub(super) peers: Vec<PeerView>,
+    /// `maxPrefixes` of the peers that have one.
+    pub(super) limits: Vec<(String, u32)>,
 }
 
 impl Core {
@@ -78,6 +82,12 @@ impl Core {
     #[must_use]
     pub fn problems(&self) -> &Problems {
         &self.0.problems
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn recorder(&self) -> &Recorder {
+        &self.0.recorder
     }
 
     pub(super) fn version(&self) -> Version {
@@ -234,7 +244,11 @@ impl Core {
             },
             problems: self.0.problems.list(),
         };
-        Ok(Overview { status, traffic, peers })
+        let peers_configured = view.desired.iter().flat_map(|desired| &desired.config.peers);
+        let limits = peers_configured
+            .filter_map(|peer| Some((peer.name.clone(), peer.max_prefixes?)))
+            .collect();
+        Ok(Overview { status, traffic, peers, limits })
     }
 
     pub(super) async fn nodes(&self) -> Result<Vec<NodeView>, Ending> {

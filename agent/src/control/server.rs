@@ -12,7 +12,7 @@ use api::control::Error;
 use api::error_code;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, warn};
 
-use super::core::{Core, Ending};
+use super::core::{Core, Ending, Overview};
 use crate::observe::metrics;
 
 /// Connections served at once at each door; more wait.
@@ -176,21 +176,25 @@ async fn health(core: Core, request: Request<Incoming>) -> Answer {
             reasons => text(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", reasons.join("\n"))),
         },
         "/metrics" => match core.overview().await {
-            Ok(overview) => {
-                let sample = metrics::Sample {
-                    status: &overview.status,
-                    peers: &overview.peers,
-                    traffic: overview.traffic,
-                };
-                let body = metrics::encode(&sample);
-                let mut answer = text(StatusCode::OK, body);
-                answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(metrics::MIME));
-                answer
-            }
+            Ok(overview) => exposition(&core, &overview, &request),
             Err(Ending) => text(StatusCode::SERVICE_UNAVAILABLE, "ending\n".to_owned()),
         },
         _ => text(StatusCode::NOT_FOUND, "/healthz, /readyz, /metrics\n".to_owned()),
     }
+}
+
+fn exposition(core: &Core, overview: &Overview, request: &Request<Incoming>) -> Answer {
+    let sample = metrics::Sample {
+        status: &overview.status,
+        stale: core.problems().input_is_stale(),
+        peers: &overview.peers,
+        limits: &overview.limits,
+        traffic: overview.traffic,
+        recorder: core.recorder(),
+    };
+    let accepted = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
+    let format = metrics::Format::accepted(accepted);
+    respond(StatusCode::OK, format.mime(), metrics::encode(&sample, format).into_bytes())
 }
 
 fn json<T: Serialize>(value: &T) -> Answer {

@@ -1,33 +1,70 @@
-//! `/metrics`: OpenMetrics text, every number read from the owners when it is asked for.
-
-use std::collections::BTreeMap;
+//! `/metrics`: every number is read from its owner, or from the [`Recorder`], when it is asked for.
+//!
+//! OpenMetrics for those who ask for it, else the older Prometheus text format.
 
 use api::control::{PeerView, Status};
-use api::metric::{self, METRICS, Metric, Type};
+use api::metric::{METRICS, Metric, Type};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeMetric as _, MetricEncoder, NoLabelSet, text,
+};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::Recorder;
+use super::series::series;
 use crate::bgp::Traffic;
 
-/// Content type of [`encode`].
-pub const MIME: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Form of the exposition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+    /// Prometheus text format 0.0.4.
+    Text,
+}
+
+impl Format {
+    /// What a client with this `Accept` header gets.
+    #[must_use]
+    pub fn accepted(header: Option<&str>) -> Self {
+        match header {
+            Some(header) if header.contains("application/openmetrics-text") => Self::OpenMetrics,
+            _ => Self::Text,
+        }
+    }
+
+    /// Content type.
+    #[must_use]
+    pub const fn mime(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
 
 /// What the numbers are taken from.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample<'a> {
     /// Status of the agent.
     pub status: &'a Status,
+    /// Some input is not in force as it is written.
+    pub stale: bool,
     /// Its peers.
     pub peers: &'a [PeerView],
+    /// `maxPrefixes` of the peers that have one, by name.
+    pub limits: &'a [(String, u32)],
     /// What the driver counted.
     pub traffic: Traffic,
+    /// What was counted where it happened.
+    pub recorder: &'a Recorder,
 }
 
 /// The exposition, with exactly the families of [`METRICS`].
 #[must_use]
-pub fn encode(sample: &Sample<'_>) -> String {
+pub fn encode(sample: &Sample<'_>, format: Format) -> String {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Families(families(sample))));
     let mut text = String::new();
@@ -35,16 +72,53 @@ pub fn encode(sample: &Sample<'_>) -> String {
     if text::encode(&mut text, &registry).is_err() {
         text.clear();
     }
+    match format {
+        Format::OpenMetrics => text,
+        Format::Text => plain(&text),
+    }
+}
+
+/// OpenMetrics -> text format 0.0.4: there a counter's family is named as its series, and there is
+/// no end mark.
+fn plain(open: &str) -> String {
+    let counter = |name: &str| {
+        METRICS.iter().any(|metric| metric.kind == Type::Counter && metric.name == name)
+    };
+    let mut text = String::with_capacity(open.len());
+    for line in open.lines().filter(|line| *line != "# EOF") {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some(what), Some(name), Some(rest)) if counter(name) => {
+                text.extend(["# ", what, " ", name, "_total ", rest]);
+            }
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+    }
     text
 }
 
-type Labels = Vec<(&'static str, String)>;
+pub(super) type Labels = Vec<(&'static str, String)>;
+
+/// One number of a family.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Value {
+    Whole(u64),
+    Real(f64),
+}
+
+/// What a family holds.
+#[derive(Debug)]
+pub(super) enum Series {
+    Numbers(Vec<(Labels, Value)>),
+    Histogram(Histogram),
+}
 
 /// A family and its series.
 #[derive(Debug)]
 struct Family {
     metric: Metric,
-    series: Vec<(Labels, u64)>,
+    series: Series,
 }
 
 #[derive(Debug)]
@@ -56,25 +130,38 @@ impl Collector for Families {
             let kind = match metric.kind {
                 Type::Gauge => MetricType::Gauge,
                 Type::Counter => MetricType::Counter,
+                Type::Histogram => MetricType::Histogram,
             };
             let mut family = encoder.encode_descriptor(metric.name, metric.help, None, kind)?;
-            for (labels, value) in series {
-                let one = if labels.is_empty() { None } else { Some(labels) };
-                match (metric.kind, one) {
-                    (Type::Gauge, None) => family.encode_gauge(value)?,
-                    (Type::Gauge, Some(labels)) => {
-                        family.encode_family(labels)?.encode_gauge(value)?;
-                    }
-                    (Type::Counter, None) => {
-                        family.encode_counter::<NoLabelSet, _, u64>(value, None)?;
-                    }
-                    (Type::Counter, Some(labels)) => family
-                        .encode_family(labels)?
-                        .encode_counter::<NoLabelSet, _, u64>(value, None)?,
+            let numbers = match series {
+                Series::Histogram(histogram) => {
+                    histogram.encode(family)?;
+                    continue;
+                }
+                Series::Numbers(numbers) => numbers,
+            };
+            for (labels, value) in numbers {
+                if labels.is_empty() {
+                    number(&mut family, metric.kind, *value)?;
+                } else {
+                    number(&mut family.encode_family(labels)?, metric.kind, *value)?;
                 }
             }
         }
         Ok(())
+    }
+}
+
+fn number(encoder: &mut MetricEncoder<'_>, kind: Type, value: Value) -> std::fmt::Result {
+    match (kind, value) {
+        (Type::Counter, Value::Whole(value)) => {
+            encoder.encode_counter::<NoLabelSet, _, u64>(&value, None)
+        }
+        (Type::Counter, Value::Real(value)) => {
+            encoder.encode_counter::<NoLabelSet, _, f64>(&value, None)
+        }
+        (Type::Gauge | Type::Histogram, Value::Whole(value)) => encoder.encode_gauge(&value),
+        (Type::Gauge | Type::Histogram, Value::Real(value)) => encoder.encode_gauge(&value),
     }
 }
 
@@ -85,64 +172,15 @@ fn families(sample: &Sample<'_>) -> Vec<Family> {
         .collect()
 }
 
-/// Every metric of the contract has its row here; the test finds a missing one.
-fn series(metric: Metric, sample: &Sample<'_>) -> Vec<(Labels, u64)> {
-    let Sample { status, peers, traffic } = sample;
-    let bgp = status.bgp.as_ref();
-    let each = |value: fn(&PeerView) -> u64| -> Vec<(Labels, u64)> {
-        peers
-            .iter()
-            .map(|peer| {
-                (vec![("peer", peer.name.clone()), ("kind", peer.kind.clone())], value(peer))
-            })
-            .collect()
-    };
-    let value = match metric {
-        metric::PROBLEMS => return problems(status),
-        metric::BGP_PEER_UP => return each(|peer| u64::from(peer.state == "Established")),
-        metric::BGP_PEER_RECEIVED => return each(|peer| peer.received),
-        metric::BGP_PEER_ACCEPTED => return each(|peer| peer.accepted),
-        metric::BGP_PEER_SENT => return each(|peer| peer.sent),
-        metric::BGP_PEER_ESTABLISHED => return each(|peer| peer.established_count),
-        metric::READY => u64::from(status.ready),
-        metric::GENERATION_DESIRED => status.desired_generation,
-        metric::GENERATION_PROGRAMMED => status.programmed_generation,
-        metric::BGP_PEERS => bgp.map_or(0, |bgp| bgp.peers.into()),
-        metric::BGP_PEERS_ESTABLISHED => bgp.map_or(0, |bgp| bgp.peers_established.into()),
-        metric::BGP_PREFIXES => bgp.map_or(0, |bgp| bgp.prefixes),
-        metric::BGP_OCTETS_RECEIVED => traffic.octets_in,
-        metric::BGP_OCTETS_SENT => traffic.octets_out,
-        metric::BGP_CONNECTIONS_REFUSED => traffic.refused,
-        metric::ROUTES_DESIRED => status.routes.desired,
-        metric::ROUTES_INSTALLED => status.routes.installed,
-        metric::ROUTES_FAILED => status.routes.failed,
-        metric::ROUTES_REPAIRED => status.routes.repaired,
-        metric::POLICIES => status.policy.policies,
-        metric::ENDPOINTS => status.policy.endpoints,
-        metric::ENDPOINTS_ISOLATED => status.policy.isolated,
-        metric::NFT_SET_ELEMENTS => status.policy.set_elements,
-        metric::NFT_TRANSACTIONS => status.policy.transactions,
-        metric::NFT_REFUSED => status.policy.refused,
-        metric::NFT_REPAIRED => status.policy.repaired,
-        _ => return Vec::new(),
-    };
-    vec![(Vec::new(), value)]
-}
-
-fn problems(status: &Status) -> Vec<(Labels, u64)> {
-    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-    for problem in &status.problems {
-        let count = counts.entry(problem.code.to_string()).or_default();
-        *count = count.saturating_add(1);
-    }
-    counts.into_iter().map(|(code, count)| (vec![("code", code)], count)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use api::control::{BgpStatus, PolicyStatus, Problem, RouteStatus};
     use api::error_code::INVALID_CIDR;
+    use std::time::Duration;
+
+    use crate::observe::recorder::{Direction, Stage, Write};
+    use crate::source::Kind;
 
     fn status() -> Status {
         Status {
@@ -164,7 +202,7 @@ mod tests {
                 prefixes: 3,
             }),
             routes: RouteStatus { desired: 5, installed: 4, failed: 1, repaired: 2 },
-            policy: PolicyStatus { transactions: 9, ..PolicyStatus::default() },
+            policy: PolicyStatus { transactions: 9, refused: 8, ..PolicyStatus::default() },
             problems: vec![Problem {
                 code: INVALID_CIDR,
                 subject: "x".into(),
@@ -182,25 +220,56 @@ mod tests {
             "remoteAsn": 65001, "localAsn": 64512, "state": "Established", "sinceSeconds": 1.0,
             "routerId": null, "localAddress": null, "families": [], "received": 11, "accepted": 10,
             "sent": 9, "holdTimeSeconds": 90, "keepaliveSeconds": 30, "capabilities": [],
-            "establishedCount": 3, "messagesReceived": {}, "messagesSent": {}, "malformed": {},
+            "establishedCount": 3, "messagesReceived": {}, "messagesSent": {"open": 2}, "malformed": {},
             "lastError": null, "import": "", "export": ""
         }))
         .unwrap()
     }
 
+    fn recorder() -> Recorder {
+        let recorder = Recorder::default();
+        recorder.policy_applied(Duration::from_millis(3));
+        recorder.heard(Kind::Pod);
+        recorder.failed(Stage::Routes);
+        recorder.wrote(Write::Status, false);
+        recorder.session_up("tor\"a".to_owned());
+        recorder.notification("tor\"a".to_owned(), Direction::Received, 6);
+        recorder.notification("gone".to_owned(), Direction::Received, 6);
+        recorder
+    }
+
+    fn exposition(format: Format) -> String {
+        let status = status();
+        let mut mesh = [peer(), peer()];
+        for (index, peer) in mesh.iter_mut().enumerate() {
+            peer.name = format!("n{index}");
+            peer.kind = "mesh".to_owned();
+        }
+        let [first, mut second] = mesh;
+        second.state = "Active".to_owned();
+        let sample = Sample {
+            status: &status,
+            stale: true,
+            peers: &[peer(), first, second],
+            limits: &[("tor\"a".to_owned(), 22)],
+            traffic: Traffic::default(),
+            recorder: &recorder(),
+        };
+        encode(&sample, format)
+    }
+
     #[test]
     fn the_exposition_has_every_metric_of_the_contract_with_its_labels_and_no_other() {
-        let (status, peers) = (status(), [peer()]);
-        let text = encode(&Sample { status: &status, peers: &peers, traffic: Traffic::default() });
+        let text = exposition(Format::OpenMetrics);
         for metric in METRICS {
-            let kind = match metric.kind {
-                Type::Gauge => "gauge",
-                Type::Counter => "counter",
+            let (kind, ending) = match metric.kind {
+                Type::Gauge => ("gauge", ""),
+                Type::Counter => ("counter", "_total"),
+                Type::Histogram => ("histogram", "_count"),
             };
             let head = format!("# HELP {0} {1}\n# TYPE {0} {kind}\n", metric.name, metric.help);
             assert!(text.contains(&head), "{head}\n{text}");
-            let total = if metric.kind == Type::Counter { "_total" } else { "" };
-            let name = format!("{}{total}", metric.name);
+            let name = format!("{}{ending}", metric.name);
             let line = text
                 .lines()
                 .find(|line| line.split(['{', ' ']).next() == Some(name.as_str()))
@@ -208,17 +277,50 @@ mod tests {
             for label in metric.labels {
                 assert!(line.contains(&format!("{label}=\"")), "{line}");
             }
-            assert_eq!(line.contains('{'), !metric.labels.is_empty(), "{line}");
+            assert_eq!(line.matches("=\"").count(), metric.labels.len(), "{line}");
         }
         let families = text.lines().filter(|line| line.starts_with("# TYPE")).count();
         assert_eq!(families, METRICS.len());
-        assert!(
-            text.contains(
-                "rampart_bgp_peer_received_prefixes{peer=\"tor\\\"a\",kind=\"tor\"} 11\n"
-            )
-        );
-        assert!(text.contains("rampart_nft_transactions_total 9\n"));
-        assert!(text.contains("rampart_problems{code=\"RC1005\"} 1\n"));
         assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn numbers_are_those_of_their_owners_and_the_mesh_is_summed_up() {
+        let text = exposition(Format::OpenMetrics);
+        for line in [
+            "rampart_bgp_peer_received_prefixes{peer=\"tor\\\"a\",kind=\"tor\"} 11",
+            "rampart_bgp_peer_received_prefixes{peer=\"mesh\",kind=\"mesh\"} 22",
+            "rampart_bgp_peer_transitions_total{peer=\"tor\\\"a\",kind=\"tor\"} 5",
+            "rampart_bgp_peer_transitions_total{peer=\"mesh\",kind=\"mesh\"} 11",
+            "rampart_bgp_peer_prefix_limit_ratio{peer=\"tor\\\"a\",kind=\"tor\"} 0.5",
+            "rampart_bgp_peer_messages_total{peer=\"mesh\",kind=\"mesh\",direction=\"sent\",type=\"open\"} 4",
+            "rampart_bgp_mesh_peers 2",
+            "rampart_bgp_mesh_peers_established 1",
+            "rampart_nft_transactions_total 9",
+            "rampart_problems{code=\"RC1005\"} 1",
+            "rampart_config_stale 1",
+            "rampart_reconcile_errors_total{stage=\"report\"} 1",
+            "rampart_reconcile_errors_total{stage=\"table\"} 8",
+            "rampart_kube_writes_total{object=\"status\",result=\"error\"} 1",
+            "rampart_policy_apply_seconds_bucket{le=\"0.004\"} 1",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line}\n{text}");
+        }
+        assert!(!text.contains("peer=\"n0\"") && !text.contains("gone"), "{text}");
+        assert_eq!(text.matches("rampart_bgp_peer_up{").count(), 1, "not for the mesh");
+    }
+
+    #[test]
+    fn who_does_not_ask_for_openmetrics_gets_the_older_format() {
+        let browser = Some("text/html,*/*");
+        assert_eq!(Format::accepted(browser), Format::Text);
+        assert_eq!(Format::accepted(None), Format::Text);
+        let prometheus = "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;q=0.5";
+        assert_eq!(Format::accepted(Some(prometheus)), Format::OpenMetrics);
+        let text = exposition(Format::Text);
+        assert!(text.contains("# TYPE rampart_nft_transactions_total counter\n"), "{text}");
+        assert!(text.contains("# TYPE rampart_ready gauge\nrampart_ready 1\n"), "{text}");
+        assert!(text.contains("# TYPE rampart_pod_gate_seconds histogram\n"), "{text}");
+        assert!(!text.contains("# EOF") && !text.contains("# TYPE rampart_nft_transactions "));
     }
 }

@@ -3,5 +3,9 @@
 pub mod log;
 pub mod metrics;
 pub mod problems;
+pub mod process;
+pub mod recorder;
+mod series;
 
 pub use problems::{Area, Problems};
+pub use recorder::Recorder;

@@ -118,6 +118,13 @@ impl Problems {
         self.lock().standing.contains_key(&(area, id.to_owned()))
     }
 
+    /// Something of the input is not in force as it is written.
+    #[must_use]
+    pub fn input_is_stale(&self) -> bool {
+        let of_input = |area| matches!(area, Area::Source | Area::Config | Area::Policy);
+        self.lock().standing.keys().any(|(area, _)| of_input(*area))
+    }
+
     /// What was wrong is not any more; does nothing if nothing was.
     pub fn resolve(&self, area: Area, id: &str) {
         let removed = self.lock().standing.remove(&(area, id.to_owned()));
