@@ -170,7 +170,8 @@ pub(crate) fn security(capabilities: &[&str]) -> SecurityContext {
     SecurityContext {
         allow_privilege_escalation: Some(false),
         capabilities: Some(Capabilities {
-            add: Some(capabilities.iter().map(|&name| name.to_owned()).collect()),
+            add: Some(capabilities.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())
+                .filter(|added| !added.is_empty()),
             drop: Some(vec!["ALL".to_owned()]),
         }),
         privileged: Some(false),

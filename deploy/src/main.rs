@@ -12,6 +12,7 @@ mod document;
 mod install;
 mod name;
 mod rbac;
+mod reflector;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,7 @@ fn files() -> anyhow::Result<Vec<Generated>> {
     };
     Ok(vec![
         yaml("install.yaml", install::documents()?)?,
+        yaml("route-reflector.yaml", reflector::documents()?)?,
         yaml("manifests/crds.yaml", crds::documents()?)?,
     ])
 }

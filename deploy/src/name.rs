@@ -7,6 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 /// DaemonSet, ServiceAccount, roles and bindings of the agent.
 pub(crate) const AGENT: &str = "rampart-agent";
+/// Deployment, ServiceAccount, roles and bindings of the route reflectors.
+pub(crate) const REFLECTOR: &str = "rampart-route-reflector";
 /// Reads our kinds.
 pub(crate) const VIEWER: &str = "rampart-viewer";
 /// Reads and writes our kinds.

@@ -1,20 +1,20 @@
 //! Who may do what, computed from what the code asks for.
 
 use api::constant::{COMPONENT_AGENT, GROUP, NAMESPACE};
-use api::watched::{Scope, WATCHED, WRITTEN};
+use api::watched::{REFLECTOR_WATCHED, Scope, WATCHED, WRITTEN, Watched};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
 };
 
 use crate::document::Document;
-use crate::name::{self, AGENT, OPERATOR, REMOTE, VIEWER};
+use crate::name::{self, AGENT, OPERATOR, REFLECTOR, REMOTE, VIEWER};
 
 const READ: &[&str] = &["get", "list", "watch"];
 
 /// Verbs of one resource, and what they are for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Grant {
+#[derive(Clone, Debug)]
+struct Grant {
     group: &'static str,
     resource: &'static str,
     verbs: Vec<&'static str>,
@@ -22,6 +22,11 @@ pub(crate) struct Grant {
 }
 
 impl Grant {
+    fn input(kind: &Watched) -> Self {
+        let verbs = vec!["list", "watch"];
+        Self { group: kind.group, resource: kind.plural, verbs, why: "input".to_owned() }
+    }
+
     fn rule(&self) -> PolicyRule {
         rule(self.group, &[self.resource], &self.verbs)
     }
@@ -43,12 +48,7 @@ fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
 
 /// What an agent is granted in a scope.
 fn agent_grants(scope: Scope) -> Vec<Grant> {
-    let watched = WATCHED.iter().filter(|_| scope == Scope::Cluster).map(|kind| Grant {
-        group: kind.group,
-        resource: kind.plural,
-        verbs: vec!["list", "watch"],
-        why: "input".to_owned(),
-    });
+    let watched = WATCHED.iter().filter(|_| scope == Scope::Cluster).map(Grant::input);
     let written = WRITTEN.iter().filter(|written| written.scope == scope).map(|written| Grant {
         group: written.group,
         resource: written.resource,
@@ -63,12 +63,15 @@ pub(crate) fn agent() -> anyhow::Result<Vec<Document>> {
     subject(AGENT, &agent_grants(Scope::Cluster), &agent_grants(Scope::OwnNamespace))
 }
 
+/// ServiceAccount, roles and bindings of the route reflectors: they read, and write nothing.
+pub(crate) fn reflector() -> anyhow::Result<Vec<Document>> {
+    let read = |kind: &Watched| REFLECTOR_WATCHED.contains(&kind.plural);
+    let grants: Vec<Grant> = WATCHED.iter().filter(|kind| read(kind)).map(Grant::input).collect();
+    subject(REFLECTOR, &grants, &[])
+}
+
 /// ServiceAccount, roles and bindings of something of ours that runs.
-pub(crate) fn subject(
-    name: &str,
-    cluster: &[Grant],
-    own: &[Grant],
-) -> anyhow::Result<Vec<Document>> {
+fn subject(name: &str, cluster: &[Grant], own: &[Grant]) -> anyhow::Result<Vec<Document>> {
     let account = ServiceAccount {
         metadata: name::own(name),
         // Each pod asks for its token itself.

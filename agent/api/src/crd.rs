@@ -16,6 +16,8 @@ use std::collections::BTreeMap;
 const NETWORKS: &str = "self.all(c, isCIDR(c) && cidr(c) == cidr(c).masked())";
 /// A CIDR without host bits.
 const NETWORK: &str = "isCIDR(self) && cidr(self) == cidr(self).masked()";
+/// No pool contains another one.
+const DISJOINT: &str = "self.all(a, self.all(b, a.cidr == b.cidr || !isCIDR(a.cidr) || !isCIDR(b.cidr) || !cidr(a.cidr).containsCIDR(cidr(b.cidr))))";
 /// A BGP Identifier (RFC 6286).
 const IDENTIFIER: &str = "isIP(self) && ip(self).family() == 4 && !ip(self).isUnspecified()";
 /// AS numbers that no speaker has: AS_TRANS and the last ones (RFC 4893 §9, RFC 7300).
@@ -248,8 +250,9 @@ pub struct PrefixRule {
 pub struct NetworkConfigurationSpec {
     /// Ranges that pod addresses are taken from, and how they are treated. A pod address outside of
     /// all of them is treated as in a pool with the defaults.
+    #[x_kube(validation = rule(DISJOINT, "pools must not overlap"))]
     #[schemars(
-        length(max = 256),
+        length(max = 32),
         extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["cidr"])
     )]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

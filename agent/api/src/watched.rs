@@ -18,7 +18,7 @@ pub struct Watched {
     pub ours: bool,
 }
 
-/// Kinds that every agent and every route reflector lists and watches in all namespaces.
+/// Kinds that every agent lists and watches in all namespaces.
 pub const WATCHED: &[Watched] = &[
     core("Node", "nodes"),
     core("Namespace", "namespaces"),
@@ -34,6 +34,10 @@ pub const WATCHED: &[Watched] = &[
     ours("BGPPeer", "bgppeers"),
     ours("NetworkConfiguration", "networkconfigurations"),
 ];
+
+/// Plural names of the kinds, out of [`WATCHED`], that a route reflector follows: who may be a
+/// client, and in which AS. It is granted these and writes nothing.
+pub const REFLECTOR_WATCHED: &[&str] = &["nodes", "bgpconfigurations"];
 
 /// Where a rule of RBAC holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
