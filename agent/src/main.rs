@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use agent::bgp::reflector;
+use agent::control::request;
 use agent::{observe, runtime};
 use anyhow::Context as _;
 use api::agent_args::{AgentArgs, LogFormat};
@@ -28,6 +29,9 @@ Example:
     /// Run a route reflector with a configuration file
     #[command(after_help = reflector::HELP)]
     RouteReflector(reflector::Args),
+    /// Send one request to the control socket of this machine's agent, print the answer
+    #[command(after_help = request::HELP)]
+    Control(request::Args),
     /// Print the version
     #[command(after_help = "Example:\n  rampart version")]
     Version,
@@ -35,7 +39,7 @@ Example:
 
 fn main() -> ExitCode {
     match run(Arguments::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             complain(&error);
             ExitCode::FAILURE
@@ -43,7 +47,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Agent(args) => {
             observe::log::init(args.log_format, &args.log_level).context("--log-level")?;
@@ -53,9 +57,10 @@ fn run(command: Command) -> anyhow::Result<()> {
             observe::log::init(LogFormat::Text, "info").context("logging")?;
             reflector::run(&args)?;
         }
+        Command::Control(args) => return request::run(&args).context("standard output"),
         Command::Version => print_version(),
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 #[expect(clippy::print_stderr, reason = "there is no log yet when its own settings are wrong")]

@@ -3,6 +3,7 @@
 //! Nothing here owns state: each answer is put together from what the owners tell.
 
 mod core;
+pub mod request;
 mod server;
 mod views;
 
