@@ -1,20 +1,48 @@
-//! Whom to ask: one socket that was named, every agent of a running lab, or this machine's own.
+//! Whom to ask: one socket that was named, every agent of a running lab, this machine's own, or
+//! every agent of a cluster.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use hyper::Method;
+use hyper::body::Bytes;
 use serde::de::DeserializeOwned;
 
-use crate::client::{Client, ClientError};
+use crate::args::Global;
+use crate::client::{Client, ClientError, decode};
+use crate::cluster::{AgentPod, Cluster, Place};
 use crate::failure::{Exit, Failure};
+use crate::output::table::printable;
 
 /// How long an agent may take to answer before it counts as unreachable.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The same through API server and kubelet, which start a process in a pod for it.
+const REMOTE_PATIENCE: Duration = Duration::from_secs(15);
+/// Agents asked at once through an API server: it is everybody's.
+const AT_ONCE: usize = 16;
+/// What `rampart control` says when the agent is silent.
+const SILENT: i32 = 3;
 
 /// The agents that a command asks. At least one.
 #[derive(Clone, Debug)]
 pub struct Agents {
-    clients: Vec<Client>,
+    doors: Vec<Door>,
+    /// The cluster, if they are asked through one.
+    cluster: Option<Cluster>,
+}
+
+/// The way to one agent.
+#[derive(Clone, Debug)]
+enum Door {
+    /// Its control socket.
+    Socket(Client),
+    /// Its own client, run in its pod.
+    Pod { cluster: Cluster, pod: AgentPod, patience: Duration },
+    /// Its pod does not run.
+    Shut { pod: AgentPod, why: String },
+    /// There is no pod on that node.
+    None { node: String },
 }
 
 /// What the agents said: answers, and who did not answer.
@@ -27,6 +55,23 @@ pub struct Answers<T> {
 }
 
 impl Agents {
+    /// Those that the options mean: `--socket`; else a cluster if one is named; else the lab if it
+    /// runs; else this machine's agent; else the cluster of the kubeconfig.
+    ///
+    /// # Errors
+    /// The cluster does not say which agents there are.
+    pub async fn open(global: &Global, patience: Option<Duration>) -> Result<Self, Failure> {
+        let own = Path::new(api::constant::RUN_DIR);
+        let local =
+            Self::discover(global.socket.as_deref(), &global.lab.directory(), own, patience);
+        if global.socket.is_some() || !(global.access.is_explicit() || local.is_absent()) {
+            return Ok(local);
+        }
+        let cluster = global.access.connect().await?;
+        let patience = patience.unwrap_or(REMOTE_PATIENCE);
+        Ok(Self::of_cluster(cluster, patience).await?)
+    }
+
     /// `socket` if given, else every `*/agent.sock` below `lab`, else `run_dir/agent.sock`.
     #[must_use]
     pub fn discover(
@@ -42,7 +87,49 @@ impl Agents {
             }
         };
         let patience = patience.unwrap_or(PATIENCE);
-        Self { clients: sockets.iter().map(|s| Client::new(s, patience)).collect() }
+        let doors = sockets.iter().map(|s| Door::Socket(Client::new(s, patience))).collect();
+        Self { doors, cluster: None }
+    }
+
+    /// Every agent of `cluster`.
+    ///
+    /// # Errors
+    /// The cluster does not say which there are.
+    pub async fn of_cluster(
+        cluster: Cluster,
+        patience: Duration,
+    ) -> Result<Self, crate::cluster::ClusterError> {
+        let doors = cluster.agents().await?.into_iter().map(|place| match place {
+            Place::Running(pod) => Door::Pod { cluster: cluster.clone(), pod, patience },
+            Place::NotRunning(pod, why) => Door::Shut { pod, why },
+            Place::Absent(node) => Door::None { node },
+        });
+        Ok(Self { doors: doors.collect(), cluster: Some(cluster) })
+    }
+
+    /// The cluster that they are asked through.
+    #[must_use]
+    pub const fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.as_ref()
+    }
+
+    /// Not a single socket exists.
+    fn is_absent(&self) -> bool {
+        self.doors.iter().all(|door| match door {
+            Door::Socket(client) => !client.socket().exists(),
+            Door::Pod { .. } | Door::Shut { .. } | Door::None { .. } => false,
+        })
+    }
+
+    /// Only the agent of `node`, where it is known which that is: others need not be asked. If
+    /// nobody is known to be it, all are asked.
+    #[must_use]
+    pub fn of_node(mut self, node: Option<&str>) -> Self {
+        let Some(node) = node else { return self };
+        if self.doors.iter().any(|door| door.node() == Some(node)) {
+            self.doors.retain(|door| door.node() == Some(node));
+        }
+        self
     }
 
     /// Sends `GET path` to all of them at once.
@@ -53,16 +140,13 @@ impl Agents {
         &self,
         path: &str,
     ) -> Result<Answers<T>, Failure> {
-        let mut requests = tokio::task::JoinSet::new();
-        for (position, client) in self.clients.iter().cloned().enumerate() {
-            let path = path.to_owned();
-            requests.spawn(async move { (position, client.get::<T>(&path).await) });
-        }
-        let mut results = requests.join_all().await;
-        results.sort_by_key(|(position, _)| *position);
+        let decoded = |(label, result): (String, Result<Bytes, ClientError>)| {
+            result.and_then(|body| decode(&label, &body))
+        };
+        let results = self.request(&Method::GET, path, "").await.into_iter().map(decoded);
         let mut answers = Vec::new();
         let mut failures = Vec::new();
-        for (_, result) in results {
+        for result in results {
             match result {
                 Ok(answer) => answers.push(answer),
                 Err(error) => failures.push(error),
@@ -75,6 +159,90 @@ impl Agents {
                 Ok(Answers { answers, failures })
             }
         }
+    }
+
+    /// Sends any request to all of them at once; who answered what, in the order of the agents.
+    pub async fn request(
+        &self,
+        method: &Method,
+        path: &str,
+        body: &str,
+    ) -> Vec<(String, Result<Bytes, ClientError>)> {
+        futures::stream::iter(&self.doors)
+            .map(|door| async move { (door.label(), door.request(method, path, body).await) })
+            .buffered(AT_ONCE)
+            .collect()
+            .await
+    }
+}
+
+impl Door {
+    /// Node of the agent, where it is known without asking.
+    fn node(&self) -> Option<&str> {
+        match self {
+            Self::Socket(_) => None,
+            Self::Pod { pod, .. } | Self::Shut { pod, .. } => Some(&pod.node),
+            Self::None { node } => Some(node),
+        }
+    }
+
+    /// For messages: the node, or the socket.
+    fn label(&self) -> String {
+        match self {
+            Self::Socket(client) => client.socket().display().to_string(),
+            Self::Pod { pod, .. } | Self::Shut { pod, .. } => pod.node.clone(),
+            Self::None { node } => node.clone(),
+        }
+    }
+
+    async fn request(&self, method: &Method, path: &str, body: &str) -> Result<Bytes, ClientError> {
+        match self {
+            Self::Socket(client) => client.request(method, path, body).await,
+            Self::Pod { cluster, pod, patience } => {
+                through_pod(cluster, pod, *patience, &[method.as_str(), path, body]).await
+            }
+            Self::Shut { pod, why } => Err(ClientError::Cluster {
+                node: pod.node.clone(),
+                source: crate::cluster::ClusterError::NotRunning {
+                    pod: pod.name.clone(),
+                    why: why.clone(),
+                },
+            }),
+            Self::None { node } => Err(ClientError::NoPod { node: node.clone() }),
+        }
+    }
+}
+
+async fn through_pod(
+    cluster: &Cluster,
+    pod: &AgentPod,
+    patience: Duration,
+    request: &[&str],
+) -> Result<Bytes, ClientError> {
+    // An empty body is no argument.
+    let request = request.iter().copied().filter(|word| !word.is_empty());
+    let command: Vec<&str> = ["/rampart", "control"].into_iter().chain(request).collect();
+    let output = cluster
+        .exec(pod, &command, patience)
+        .await
+        .map_err(|source| ClientError::Cluster { node: pod.node.clone(), source })?;
+    let said = || {
+        let stderr = output.stderr.trim().trim_start_matches("error: ");
+        let why = if stderr.is_empty() {
+            format!("exit code {}", output.code)
+        } else {
+            stderr.to_owned()
+        };
+        ClientError::Silent { node: pod.node.clone(), pod: pod.name.clone(), why }
+    };
+    match output.code {
+        0 => Ok(Bytes::from(output.stdout)),
+        SILENT => Err(said()),
+        // An agent that refuses says why in a body; a client that is too old knows no such command.
+        _ => match serde_json::from_slice(&output.stdout) {
+            Ok(error) => Err(ClientError::Refused { status: 0, error }),
+            Err(_) => Err(said()),
+        },
     }
 }
 
@@ -109,6 +277,25 @@ pub fn failure(error: &ClientError) -> Failure {
         ClientError::TimedOut { .. } => {
             Failure::catalogued(Exit::TimedOut, api::error_code::TIMED_OUT, error.to_string())
         }
+        ClientError::Cluster { node, source } => {
+            let mut failure = source.failure();
+            failure.message = format!("no answer of node {node}: {}", failure.message);
+            failure
+        }
+        ClientError::Silent { why, .. } => Failure::catalogued(
+            Exit::Unreachable,
+            api::error_code::AGENT_UNREACHABLE,
+            error.to_string(),
+        )
+        .because(why.clone())
+        .advise("See the log of the agent: `kubectl -n rampart-system logs POD`."),
+        ClientError::NoPod { .. } => Failure::catalogued(
+            Exit::Unreachable,
+            api::error_code::POD_NOT_RUNNING,
+            error.to_string(),
+        )
+        .because("The DaemonSet has not started a pod there.")
+        .advise("Look at it: `kubectl -n rampart-system describe daemonset rampart-agent`."),
         ClientError::Connect { .. }
         | ClientError::Http { .. }
         | ClientError::Body { .. }
@@ -126,6 +313,23 @@ pub fn failure(error: &ClientError) -> Failure {
     }
 }
 
+/// Who does not answer, and why: a line each, and each advice once. Empty if all have answered.
+#[must_use]
+pub fn silence(errors: &[ClientError]) -> String {
+    let failures: Vec<Failure> = errors.iter().map(failure).collect();
+    let mut text = String::new();
+    for (position, failure) in failures.iter().enumerate() {
+        let code = failure.code.map(|code| format!(" {code}")).unwrap_or_default();
+        let why = printable(failure.why.trim_end_matches('.'));
+        text.push_str(&format!("error{code}: {} ({why})\n", printable(&failure.message)));
+        let told_later = failures.iter().skip(position + 1).any(|later| later.next == failure.next);
+        if !told_later && !failure.next.is_empty() {
+            text.push_str(&format!("next: {}\n", failure.next));
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,15 +342,15 @@ mod tests {
             Path::new("/run/rampart"),
             None,
         );
-        assert_eq!(agents.clients.len(), 1);
-        assert_eq!(agents.clients[0].socket(), Path::new("/x/agent.sock"));
+        assert_eq!(agents.doors.len(), 1);
+        assert_eq!(agents.doors[0].label(), "/x/agent.sock");
     }
 
     #[test]
     fn without_a_lab_this_machine_is_asked() {
         let agents =
             Agents::discover(None, Path::new("/nonexistent"), Path::new("/run/rampart"), None);
-        assert_eq!(agents.clients[0].socket(), Path::new("/run/rampart/agent.sock"));
+        assert_eq!(agents.doors[0].label(), "/run/rampart/agent.sock");
     }
 
     #[tokio::test]
@@ -161,5 +365,18 @@ mod tests {
         assert_eq!(failure.exit, Exit::Unreachable);
         assert_eq!(failure.code, Some(api::error_code::AGENT_UNREACHABLE));
         assert!(failure.why.contains("No such file"), "{}", failure.why);
+    }
+
+    #[test]
+    fn every_silent_agent_has_a_line_and_advice_is_given_once() {
+        let error = |node: &str| ClientError::NoPod { node: node.to_owned() };
+        let text = silence(&[error("n1"), error("n2")]);
+        assert!(
+            text.starts_with("error RC5015: node n1 has no agent pod (The DaemonSet"),
+            "{text}"
+        );
+        assert!(text.contains("error RC5015: node n2 has no agent pod"), "{text}");
+        assert_eq!(text.matches("next: ").count(), 1, "{text}");
+        assert_eq!(silence(&[]), "");
     }
 }

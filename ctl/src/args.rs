@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::cluster::Access;
 use crate::command::{describe, explain, get, status, version, wait};
 use crate::lab;
 
@@ -35,6 +36,9 @@ pub struct Global {
         default_value = lab::DEFAULT_NAME
     )]
     pub lab: lab::Name,
+    /// Which cluster, and as whom.
+    #[command(flatten)]
+    pub access: Access,
 }
 
 /// The verbs.

@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty};
-use hyper::Request;
+use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
+use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+
+use crate::cluster::ClusterError;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -48,15 +50,38 @@ pub enum ClientError {
         error: api::control::Error,
     },
     /// The answer is not what this version of `rctl` expects.
-    #[error("answer of {} is not understood (HTTP {status})", socket.display())]
+    #[error("answer of {agent} is not understood")]
     Body {
-        /// The socket.
-        socket: PathBuf,
-        /// HTTP status.
-        status: u16,
+        /// The socket, or the node.
+        agent: String,
         /// Cause.
         #[source]
         source: serde_json::Error,
+    },
+    /// The agent of a node cannot be asked through the cluster.
+    #[error("no answer of node {node}: {source}")]
+    Cluster {
+        /// Node.
+        node: String,
+        /// Cause.
+        #[source]
+        source: ClusterError,
+    },
+    /// The agent's pod runs, and the agent in it does not answer.
+    #[error("the agent of node {node} does not answer in its pod {pod}")]
+    Silent {
+        /// Node.
+        node: String,
+        /// Pod.
+        pod: String,
+        /// What its client said.
+        why: String,
+    },
+    /// A node without an agent.
+    #[error("node {node} has no agent pod")]
+    NoPod {
+        /// Node.
+        node: String,
     },
     /// The runtime for the request could not be made.
     #[error("cannot start the client")]
@@ -88,7 +113,20 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        match tokio::time::timeout(self.timeout, self.exchange(path)).await {
+        decode(&self.socket.display(), &self.request(&Method::GET, path, "").await?)
+    }
+
+    /// Any request; the body of the answer as it came.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn request(
+        &self,
+        method: &Method,
+        path: &str,
+        body: &str,
+    ) -> Result<Bytes, ClientError> {
+        match tokio::time::timeout(self.timeout, self.exchange(method, path, body)).await {
             Ok(result) => result,
             Err(_elapsed) => {
                 Err(ClientError::TimedOut { socket: self.socket.clone(), after: self.timeout })
@@ -108,14 +146,20 @@ impl Client {
             .block_on(self.get(path))
     }
 
-    async fn exchange<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+    async fn exchange(
+        &self,
+        method: &Method,
+        path: &str,
+        body: &str,
+    ) -> Result<Bytes, ClientError> {
         let http = |source| ClientError::Http { socket: self.socket.clone(), source };
         let stream = UnixStream::connect(&self.socket)
             .await
             .map_err(|source| ClientError::Connect { socket: self.socket.clone(), source })?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(http)?;
-        let mut request = Request::new(Empty::<Bytes>::new());
+        let mut request = Request::new(Full::new(Bytes::from(body.to_owned())));
+        *request.method_mut() = method.clone();
         *request.uri_mut() = path.parse().unwrap_or_else(|_| hyper::Uri::from_static("/"));
         request
             .headers_mut()
@@ -131,16 +175,20 @@ impl Client {
         // exchange says.
         let (result, _closed) = tokio::join!(exchange, connection);
         let (status, body) = result.map_err(http)?;
-        let not_understood = |source| ClientError::Body {
-            socket: self.socket.clone(),
-            status: status.as_u16(),
-            source,
-        };
         if status.is_success() {
-            serde_json::from_slice(&body).map_err(not_understood)
+            Ok(body)
         } else {
-            let error = serde_json::from_slice(&body).map_err(not_understood)?;
+            let error = decode(&self.socket.display(), &body)?;
             Err(ClientError::Refused { status: status.as_u16(), error })
         }
     }
+}
+
+/// The body of an answer of `agent`, as a type of the contract.
+pub(crate) fn decode<T: DeserializeOwned>(
+    agent: &dyn std::fmt::Display,
+    body: &[u8],
+) -> Result<T, ClientError> {
+    serde_json::from_slice(body)
+        .map_err(|source| ClientError::Body { agent: agent.to_string(), source })
 }

@@ -3,6 +3,7 @@
 pub mod agents;
 pub mod args;
 pub mod client;
+pub mod cluster;
 pub mod command;
 pub mod failure;
 pub mod lab;

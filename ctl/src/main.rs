@@ -1,7 +1,6 @@
 //! `rctl`: parse, run, exit.
 
 use std::io::Write as _;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -71,17 +70,25 @@ async fn ask(global: &Global, asked: Asked) -> Result<Exit, Failure> {
         Asked::Wait(args) => Some(args.timeout + Duration::from_secs(5)),
         Asked::Get(_) | Asked::Describe(_) | Asked::Status(_) | Asked::Version(_) => None,
     };
-    let agents = Agents::discover(
-        global.socket.as_deref(),
-        &global.lab.directory(),
-        Path::new(api::constant::RUN_DIR),
-        patience,
-    );
+    if let Asked::Version(command::version::VersionArgs { client: true, output }) = &asked {
+        return command::version::client(*output);
+    }
+    let agents = Agents::open(global, patience).await?;
     match asked {
-        Asked::Get(args) => command::get::run(&agents, &args).await,
-        Asked::Describe(args) => command::describe::run(&agents, &args).await,
-        Asked::Status(args) => command::status::run(&agents, &args).await,
-        Asked::Wait(args) => command::wait::run(&agents, &args).await,
+        Asked::Get(mut args) => {
+            let agents = agents.of_node(args.kind.asker(args.scope.node.as_deref()));
+            args.scope.default_to(&agents);
+            command::get::run(&agents, &args).await
+        }
+        Asked::Describe(mut args) => {
+            let agents = agents.of_node(args.kind.asker(args.scope.node.as_deref()));
+            args.scope.default_to(&agents);
+            command::describe::run(&agents, &args).await
+        }
+        Asked::Status(args) => {
+            command::status::run(&agents.of_node(args.node.as_deref()), &args).await
+        }
+        Asked::Wait(args) => command::wait::run(&agents.of_node(args.node.as_deref()), &args).await,
         Asked::Version(args) => command::version::run(&agents, &args).await,
     }
 }

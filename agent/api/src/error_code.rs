@@ -74,4 +74,11 @@ catalogue! {
     MISSING_PROGRAM = 5003, "program missing", "The lab needs a program that is not installed.", "Install the package shown.";
     NOT_FOUND = 5004, "not found", "No object of that name.", "List them with `rctl get`.";
     TIMED_OUT = 5005, "timed out", "What was waited for did not happen in time.", "See `rctl status` for what is pending.";
+    KUBECONFIG = 5010, "no usable kubeconfig", "No agent runs on this machine, and there is no kubeconfig that leads to a cluster.", "Give one with --kubeconfig or KUBECONFIG (and --context), or run rctl on a node.";
+    API_UNREACHABLE = 5011, "API server not reachable", "The API server of the kubeconfig does not answer.", "Check the server address, the network and the proxy: `kubectl --context ... version`.";
+    FORBIDDEN = 5012, "not permitted", "RBAC does not give this user what rctl needs.", "Let an administrator bind the ClusterRole rampart-viewer (to look) or rampart-operator (to change) to the user.";
+    UNAUTHENTICATED = 5013, "credentials not accepted", "The API server does not accept the user's certificate or token; it may have expired.", "Log in again, or fix the user in the kubeconfig.";
+    NOT_INSTALLED = 5014, "no agents installed", "No pod of the agent exists in the cluster.", "Install Rampart with `rctl install`, or name its namespace with --agent-namespace.";
+    POD_NOT_RUNNING = 5015, "agent pod not running", "The agent's pod on that node is not running.", "Look at it: `kubectl -n rampart-system describe pod ...`.";
+    API_REFUSED = 5016, "API server refused a request", "The API server answered with an error.", "The message is the API server's own.";
 }

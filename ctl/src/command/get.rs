@@ -8,7 +8,8 @@ use clap::Args;
 
 use super::resource::{Kind, Resource};
 use super::{print, remark};
-use crate::agents::{Agents, failure};
+use crate::agents::{Agents, failure, silence};
+use crate::client::ClientError;
 use crate::failure::{Exit, Failure};
 use crate::output::table::stable_cells;
 use crate::output::{Format, Table, format};
@@ -43,9 +44,9 @@ pub struct GetArgs {
 /// Which objects of a kind are meant.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Scope {
-    /// Namespace of networkpolicy and endpoints
-    #[arg(short, long, default_value = "default")]
-    pub namespace: String,
+    /// Namespace of networkpolicy and endpoints (else the context's, else default)
+    #[arg(short, long)]
+    pub namespace: Option<String>,
     /// All namespaces
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     pub all_namespaces: bool,
@@ -117,8 +118,20 @@ impl Requirement {
 }
 
 impl Scope {
+    /// Without `-n` it is the namespace of the kubeconfig's context, as with kubectl.
+    pub fn default_to(&mut self, agents: &Agents) {
+        if self.namespace.is_none() {
+            self.namespace = agents.cluster().map(|cluster| cluster.namespace().to_owned());
+        }
+    }
+
+    fn namespace(&self) -> &str {
+        self.namespace.as_deref().unwrap_or("default")
+    }
+
     fn admits<T: Resource>(&self, item: &T) -> bool {
-        let namespace = self.all_namespaces || item.namespace().is_none_or(|n| n == self.namespace);
+        let namespace =
+            self.all_namespaces || item.namespace().is_none_or(|n| n == self.namespace());
         let node =
             self.node.as_deref().is_none_or(|wanted| item.node().is_none_or(|n| n == wanted));
         let labels = self.selector.as_ref().is_none_or(|selector| {
@@ -155,15 +168,14 @@ pub async fn fetch<T: Resource>(
     let (items, mut silent) = ask(agents, name, scope).await?;
     if items.is_empty() && (name.is_some() || scope.node.is_some()) {
         // Who does not answer may have it: that is not the same as that there is none.
-        return Err(silent.pop().unwrap_or_else(|| match (name, &scope.node) {
-            (Some(name), _) => not_found::<T>(name, scope),
-            (None, node) => nothing_there::<T>(node.as_deref().unwrap_or_default()),
-        }));
+        return Err(match (silent.pop(), name, &scope.node) {
+            (Some(error), _, _) => failure(&error),
+            (None, Some(name), _) => not_found::<T>(name, scope),
+            (None, None, node) => nothing_there::<T>(node.as_deref().unwrap_or_default()),
+        });
     }
     let exit = if silent.is_empty() { Exit::Ok } else { Exit::Unreachable };
-    for failure in silent {
-        remark(&failure.render());
-    }
+    remark(&silence(&silent));
     Ok((items, exit))
 }
 
@@ -180,17 +192,17 @@ async fn ask<T: Resource>(
     agents: &Agents,
     name: Option<&str>,
     scope: &Scope,
-) -> Result<(Vec<T>, Vec<Failure>), Failure> {
+) -> Result<(Vec<T>, Vec<ClientError>), Failure> {
     let answers = agents.ask::<Vec<T>>(T::PATH).await?;
     let mut items = T::merge(answers.answers);
     items.retain(|item| scope.admits(item) && name.is_none_or(|name| item.is_called(name)));
-    Ok((items, answers.failures.iter().map(failure).collect()))
+    Ok((items, answers.failures))
 }
 
 fn not_found<T: Resource>(name: &str, scope: &Scope) -> Failure {
     let namespaced = T::COLUMNS.first().is_some_and(|c| c.header == "NAMESPACE");
     let place = if namespaced && !scope.all_namespaces {
-        format!(" in namespace {}", scope.namespace)
+        format!(" in namespace {}", scope.namespace())
     } else {
         String::new()
     };
@@ -212,25 +224,25 @@ async fn get<T: Resource>(agents: &Agents, args: &GetArgs) -> Result<Exit, Failu
             format!(
                 "No {} in namespace {} (-A shows all namespaces).\n",
                 T::PLURAL,
-                args.scope.namespace
+                args.scope.namespace()
             )
         } else {
             format!("No {}.\n", T::PLURAL)
         });
     }
     let mut shown: BTreeMap<Vec<String>, Vec<String>> = items.iter().map(fingerprint).collect();
-    let mut silent_before = 0;
+    let mut said_before = String::new();
     while args.watch && open {
         tokio::time::sleep(WATCH_INTERVAL).await;
         // An agent that restarts is silent for a moment; watching goes on without it.
         let (items, silent) = match ask::<T>(agents, args.name.as_deref(), &args.scope).await {
-            Ok(answer) => answer,
-            Err(failure) => (Vec::new(), vec![failure]),
+            Ok((items, silent)) => (items, silence(&silent)),
+            Err(failure) => (Vec::new(), failure.render()),
         };
-        if silent.len() > silent_before {
-            silent.iter().for_each(|failure| remark(&failure.render()));
+        if silent != said_before {
+            remark(&silent);
         }
-        silent_before = silent.len();
+        said_before = silent;
         let changed: Vec<T> = items
             .into_iter()
             .filter(|item| {

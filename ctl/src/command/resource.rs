@@ -47,6 +47,18 @@ impl ValueEnum for Kind {
     }
 }
 
+impl Kind {
+    /// The node whose agent alone has to be asked for what belongs to `node`. Every agent knows
+    /// every Node, also one whose own agent is silent.
+    #[must_use]
+    pub const fn asker<'a>(&self, node: Option<&'a str>) -> Option<&'a str> {
+        match self {
+            Self::Nodes => None,
+            Self::Peers | Self::Routes | Self::NetworkPolicies | Self::Endpoints => node,
+        }
+    }
+}
+
 /// One listable kind.
 pub trait Resource: Clone + Serialize + DeserializeOwned + Send + 'static {
     /// Type name in JSON and in `-o name`.

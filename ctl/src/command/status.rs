@@ -6,16 +6,21 @@ use api::control::{Problem, Status};
 use clap::Args;
 
 use super::{print, remark};
-use crate::agents::{Agents, failure};
+use crate::agents::{Agents, silence};
 use crate::failure::{Exit, Failure};
 use crate::output::duration::short;
 use crate::output::table::{Column, printable};
 use crate::output::{Format, Table, format};
 
-/// Health of every reachable agent, and what is wrong. Exit code 1 if anything is.
+/// Health of every agent, and what is wrong. Exit code 1 if anything is, 3 if an agent is silent.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Examples:\n  rctl status\n  rctl status -o json | jq '.items[].problems'")]
+#[command(
+    after_help = "Examples:\n  rctl status\n  rctl status --node n1\n  rctl --context prod status -o wide\n  rctl status -o json | jq '.items[].problems'"
+)]
 pub struct StatusArgs {
+    /// Only the agent of this node
+    #[arg(long, value_name = "NODE")]
+    pub node: Option<String>,
     /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,
@@ -73,8 +78,11 @@ const COLUMNS: &[Column<Status>] = &[
 pub async fn run(agents: &Agents, args: &StatusArgs) -> Result<Exit, Failure> {
     let mut answers = agents.ask::<Status>("/v1/status").await?;
     answers.answers.sort_by(|a, b| a.node.cmp(&b.node));
-    for error in &answers.failures {
-        remark(&failure(error).render());
+    if let Some(node) = &args.node {
+        answers.answers.retain(|status| status.node == *node);
+        if answers.answers.is_empty() && answers.failures.is_empty() {
+            return Err(not_found(node));
+        }
     }
     print(&match args.output {
         Format::Table | Format::Wide => text(&answers.answers, args.output == Format::Wide),
@@ -83,9 +91,18 @@ pub async fn run(agents: &Agents, args: &StatusArgs) -> Result<Exit, Failure> {
             format::text(&format::list("Status", &answers.answers)?, args.output)?
         }
     })?;
-    let well = answers.failures.is_empty()
-        && answers.answers.iter().all(|s| s.ready && s.problems.is_empty());
+    remark(&silence(&answers.failures));
+    if !answers.failures.is_empty() {
+        return Ok(Exit::Unreachable);
+    }
+    let well = answers.answers.iter().all(|s| s.ready && s.problems.is_empty());
     Ok(if well { Exit::Ok } else { Exit::Negative })
+}
+
+fn not_found(node: &str) -> Failure {
+    let message = format!("no agent of node \"{node}\"");
+    Failure::catalogued(Exit::Negative, api::error_code::NOT_FOUND, message)
+        .because("no agent that was asked is of that node")
 }
 
 fn text(statuses: &[Status], wide: bool) -> String {

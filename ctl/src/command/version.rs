@@ -4,8 +4,8 @@ use api::control::Version;
 use clap::Args;
 use serde_json::json;
 
-use super::print;
-use crate::agents::Agents;
+use super::{print, remark};
+use crate::agents::{Agents, silence};
 use crate::failure::{Exit, Failure};
 use crate::output::{Format, format};
 
@@ -26,19 +26,38 @@ pub struct VersionArgs {
 /// # Errors
 /// Standard output is closed.
 pub async fn run(agents: &Agents, args: &VersionArgs) -> Result<Exit, Failure> {
-    let mut versions = match args.client {
-        true => Vec::new(),
-        false => agents.ask::<Version>("/v1/version").await.map(|a| a.answers).unwrap_or_default(),
+    let asked = agents.ask::<Version>("/v1/version").await;
+    let mut versions = match asked {
+        Ok(answers) => {
+            remark(&silence(&answers.failures));
+            answers.answers
+        }
+        Err(failure) => {
+            remark(&failure.render());
+            Vec::new()
+        }
     };
     versions.sort_by(|a, b| a.node.cmp(&b.node));
+    show(&versions, args.output)
+}
+
+/// Our own version alone.
+///
+/// # Errors
+/// Standard output is closed.
+pub fn client(output: Format) -> Result<Exit, Failure> {
+    show(&[], output)
+}
+
+fn show(versions: &[Version], output: Format) -> Result<Exit, Failure> {
     let ours = env!("CARGO_PKG_VERSION");
-    print(&match args.output {
+    print(&match output {
         Format::Json | Format::Yaml => {
-            format::text(&json!({"rctl": ours, "agents": versions}), args.output)?
+            format::text(&json!({"rctl": ours, "agents": versions}), output)?
         }
         Format::Table | Format::Wide | Format::Name => {
             let mut text = format!("rctl {ours}\n");
-            for version in &versions {
+            for version in versions {
                 let skew = if version.version == ours { "" } else { "!" };
                 text.push_str(&format!(
                     "agent {} on {}{skew} ({})\n",

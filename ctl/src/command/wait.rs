@@ -21,6 +21,9 @@ pub struct WaitArgs {
     /// Give up after this long (exit code 4): `500ms`, `30s`, `2m`
     #[arg(long, default_value = "30s", value_parser = duration)]
     pub timeout: Duration,
+    /// Only the agent of this node
+    #[arg(long, value_name = "NODE")]
+    pub node: Option<String>,
 }
 
 /// What can be waited for.

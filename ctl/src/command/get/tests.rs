@@ -146,7 +146,7 @@ fn an_object_of_another_namespace_is_not_shown_without_all_namespaces() {
         labels: BTreeMap::from([("app".to_owned(), "web".to_owned())]),
     };
     let scope = |namespace: &str, all: bool, selector: &str| Scope {
-        namespace: namespace.to_owned(),
+        namespace: Some(namespace.to_owned()),
         all_namespaces: all,
         node: None,
         selector: Some(parse_selector(selector).unwrap()),
