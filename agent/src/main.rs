@@ -25,7 +25,7 @@ enum Command {
 Example:
   rampart agent --node-name n1 --store dir:/etc/rampart --run-dir /run/rampart
   rctl --socket /run/rampart/agent.sock status")]
-    Agent(AgentArgs),
+    Agent(Box<AgentArgs>),
     /// Run a route reflector with a configuration file
     #[command(after_help = reflector::HELP)]
     RouteReflector(reflector::Args),

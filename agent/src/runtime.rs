@@ -1,7 +1,7 @@
 //! Starts everything, and ends it.
 //!
 //! ```text
-//! dir::Watcher --Batch--> FanOut --Message--> PolicyTask <--> nft writer thread
+//! source       --Batch--> FanOut --Message--> PolicyTask <--> nft writer thread
 //!      ^                  |    |                  ^   ^
 //!      | flush            |    +--configure--> speaker thread --FibChange--> route thread
 //!      |                  v                       |   |                         |
@@ -42,6 +42,8 @@ use crate::observe::{Area, Problems, Recorder};
 use crate::reconcile::{FanOut, View};
 use crate::reconcile_policy::{Message, PolicyTask};
 use crate::source::dir::Watcher;
+use crate::source::kube::Source;
+use crate::source::kube::client::{ClientError, Connection};
 use crate::watchdog::Watchdog;
 
 /// After a restart, routes found in the kernel are left alone until all peers are back, but no
@@ -78,9 +80,9 @@ pub enum StartError {
     /// Another agent runs in this network namespace, whatever its run directory.
     #[error("another agent runs in this network namespace; two would undo each other's work")]
     NamespaceTaken(#[source] io::Error),
-    /// The source of objects cannot be used.
-    #[error("store {0} is not available in this build")]
-    Store(String),
+    /// The API server cannot be asked.
+    #[error("cannot use store {0}")]
+    Store(String, #[source] ClientError),
     /// A thread or the runtime cannot be started.
     #[error("cannot start {0}")]
     Thread(&'static str, #[source] io::Error),
@@ -126,7 +128,14 @@ async fn serve(args: &AgentArgs) -> Result<(), StartError> {
     let listener =
         control::bind(&socket).map_err(|error| StartError::ControlSocket(socket.clone(), error))?;
     let (watchdog, mut ended) = Watchdog::new();
-    let core = start(args, &watchdog)?;
+    let connection = match &args.store {
+        Store::Directory(_) => None,
+        Store::Kubernetes(kubeconfig) => {
+            let opened = Connection::open(kubeconfig.as_deref()).await;
+            Some(opened.map_err(|error| StartError::Store(args.store.to_string(), error))?)
+        }
+    };
+    let core = start(args, connection.as_ref(), &watchdog)?;
     serve_control(args, &core, listener).await;
     info!(node = %args.node_name, store = %args.store, pid = std::process::id(), "agent started");
     tokio::select! {
@@ -153,8 +162,13 @@ fn remove_socket(socket: &Path) {
     }
 }
 
-/// Starts all threads and tasks but those that serve requests.
-fn start(args: &AgentArgs, watchdog: &Watchdog) -> Result<Core, StartError> {
+/// Starts all threads and tasks but those that serve requests. `connection` leads to the API server
+/// where that is the store.
+fn start(
+    args: &AgentArgs,
+    connection: Option<&Connection>,
+    watchdog: &Watchdog,
+) -> Result<Core, StartError> {
     let problems = Problems::default();
     let recorder = Recorder::default();
     for reason in sysctl::enable_forwarding() {
@@ -187,14 +201,24 @@ fn start(args: &AgentArgs, watchdog: &Watchdog) -> Result<Core, StartError> {
         address::watch().map_err(|error| StartError::Thread("the address watch", error))?;
     let (batch_sender, batches) = mpsc::channel(16);
     let (flush_sender, flushes) = mpsc::channel(16);
-    let Store::Directory(directory) = &args.store else {
-        return Err(StartError::Store(args.store.to_string()));
-    };
-
     watchdog.task("the policy task", policy_task.with_recorder(recorder.clone()).run(policy_inbox));
     watchdog.task("the fan-out task", fan_out.run(batches, links));
-    let watcher = Watcher::new(directory.clone()).with_memory(args.run_dir.join("last-good"));
-    watchdog.task("the store watcher", watcher.run(batch_sender, flushes));
+    let source = match (&args.store, connection) {
+        (Store::Directory(directory), _) => {
+            let memory = args.run_dir.join("last-good");
+            let watcher = Watcher::new(directory.clone()).with_memory(memory);
+            watchdog.task("the store watcher", watcher.run(batch_sender, flushes));
+            None
+        }
+        (Store::Kubernetes(_), Some(connection)) => {
+            let state_dir = args.state_dir.clone();
+            let (source, state) = Source::new(connection.clone(), &args.node_name, state_dir);
+            watchdog.task("the Kubernetes source", source.run(batch_sender, flushes));
+            Some(state)
+        }
+        // `serve` opens one for every such store.
+        (Store::Kubernetes(_), None) => None,
+    };
     let herald = Herald::new(
         problems.clone(),
         recorder.clone(),
@@ -215,6 +239,7 @@ fn start(args: &AgentArgs, watchdog: &Watchdog) -> Result<Core, StartError> {
         routes,
         policy: policy_sender,
         flush: flush_sender,
+        source,
     }))
 }
 

@@ -7,7 +7,7 @@ use api::control::{
     AgentView, BgpStatus, EndpointView, NodeView, PeerView, PolicyStatus, PolicyView, RouteStatus,
     RouteView, Status, Synced, Version,
 };
-use api::error_code;
+use api::error_code::{self, Code};
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -18,9 +18,18 @@ use crate::observe::{Problems, Recorder};
 use crate::reconcile::View;
 use crate::reconcile_policy::{Message, Progress, Snapshot};
 use crate::source::dir::Flush;
+use crate::source::kube::state::SourceState;
 
 /// How often what cannot be waited for is looked at again while somebody waits for `synced`.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Why the Kubernetes source may not have been read.
+const API_TROUBLES: [Code; 4] = [
+    error_code::SOURCE_UNREACHABLE,
+    error_code::SOURCE_UNAUTHORIZED,
+    error_code::SOURCE_FORBIDDEN,
+    error_code::SOURCE_STALE,
+];
 
 /// Handles of everything that answers questions.
 #[derive(Debug)]
@@ -45,6 +54,8 @@ pub struct Parts {
     pub policy: mpsc::Sender<Message>,
     /// Source.
     pub flush: mpsc::Sender<Flush>,
+    /// How the Kubernetes source is doing, where that is the store.
+    pub source: Option<watch::Receiver<SourceState>>,
 }
 
 /// Answers questions. Cheap to clone.
@@ -106,9 +117,10 @@ impl Core {
         if view.unlisted > 0 {
             let subject = format!("store {}", self.0.store.trim_start_matches("dir:"));
             let problems = self.0.problems.list();
-            let outage = problems
-                .iter()
-                .find(|p| p.code == error_code::STORE_UNREADABLE && p.subject == subject);
+            let outage = problems.iter().find(|p| match p.code {
+                error_code::STORE_UNREADABLE => p.subject == subject,
+                code => API_TROUBLES.contains(&code),
+            });
             let why = outage.map(|p| format!(": {}", p.message)).unwrap_or_default();
             reasons.push(format!("the store {} was not read yet{why}", self.0.store));
         }

@@ -259,7 +259,8 @@ fn is_name(text: &str, longest: usize, dots: bool) -> bool {
     text.len() <= longest && if dots { text.split('.').all(label) } else { label(text) }
 }
 
-fn object(node: &Node, key: &Key) -> Result<Object, Vec<Fault>> {
+/// The object that a tree describes, trimmed; `key` is what it says it is.
+pub(super) fn object(node: &Node, key: &Key) -> Result<Object, Vec<Fault>> {
     let mut object = match key.kind {
         Kind::Node => Object::Node(decode(node)?),
         Kind::Namespace => Object::Namespace(decode(node)?),

@@ -1,7 +1,9 @@
 //! Where objects come from: one event type for a directory of manifests and for Kubernetes watches.
 //!
 //! ```text
-//! dir::Watcher (inotify)  --batches of Event-->  runtime (fan-out)
+//! dir::Watcher (inotify)   --+
+//!                            +--batches of Event-->  runtime (fan-out)
+//! kube::Source (API server) --+
 //! ```
 //! A source reads, checks the form, and remembers the last good version of each object. It never
 //! interprets what an object means; that is the business of [`crate::config`] and of the policy
@@ -9,6 +11,7 @@
 
 mod deserialize;
 pub mod dir;
+pub mod kube;
 pub mod manifest;
 mod memory;
 mod salvage;

@@ -73,6 +73,31 @@ impl Node {
     }
 }
 
+impl From<serde_json::Value> for Node {
+    /// A tree without lines.
+    fn from(value: serde_json::Value) -> Self {
+        use serde_json::Value as Json;
+        let value = match value {
+            Json::Null => Value::Null,
+            Json::Bool(value) => Value::Bool(value),
+            Json::Number(number) => match (number.as_i64(), number.as_u64()) {
+                (Some(value), _) => Value::Integer(value),
+                (None, Some(value)) => Value::Unsigned(value),
+                (None, None) => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            Json::String(text) => Value::String(text),
+            Json::Array(values) => Value::Sequence(values.into_iter().map(Self::from).collect()),
+            Json::Object(fields) => Value::Mapping(
+                fields
+                    .into_iter()
+                    .map(|(key, value)| Entry { key, line: 0, value: Self::from(value) })
+                    .collect(),
+            ),
+        };
+        Self { line: 0, value }
+    }
+}
+
 /// Why a document is no YAML.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]

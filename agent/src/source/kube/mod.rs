@@ -1,0 +1,148 @@
+//! The Kubernetes API server as a source.
+//!
+//! ```text
+//! Follower of each kind: list, watch --Report--> Collector --Batch--> runtime (fan-out)
+//!        |  ^                                         ^ Flush
+//!  snapshot files
+//! ```
+//! Each kind of [`crate::source::Kind`] has a task of its own, which keeps what it knows in a small
+//! form, tells only differences, and keeps a snapshot of it on disk. The collector puts together
+//! what is there, without waiting for more, and numbers it.
+//!
+//! Without an API server what was read stays in force. At a start without one the snapshot is told
+//! after [`HEAD_START`], as a complete listing.
+
+mod backoff;
+pub mod client;
+mod decode;
+mod follow;
+mod keep;
+mod known;
+mod record;
+mod request;
+mod snapshot;
+pub mod state;
+mod trouble;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tracing::debug;
+
+use super::dir::{Batch, Flush};
+use super::{Event, Kind};
+use client::Connection;
+use follow::{Follower, Parts, Report};
+use keep::Keeper;
+use snapshot::Directory;
+use state::{Reporter, SourceState};
+use trouble::Troubles;
+
+/// How long the API server has at a start before the snapshot is told.
+pub const HEAD_START: Duration = Duration::from_secs(1);
+/// Events of one batch, about: what is under way is bounded by memory, too.
+const MOST: usize = 2000;
+
+/// The source.
+#[derive(Debug)]
+pub struct Source {
+    connection: Connection,
+    node: String,
+    directory: Directory,
+    state: watch::Sender<SourceState>,
+}
+
+impl Source {
+    /// For the node of this name, with snapshots below `state_dir`. Nothing is sent yet.
+    #[must_use]
+    pub fn new(
+        connection: Connection,
+        node: &str,
+        state_dir: PathBuf,
+    ) -> (Self, watch::Receiver<SourceState>) {
+        let directory = Directory::new(state_dir.join("snapshot"), connection.cluster());
+        let kinds = Kind::ALL.into_iter().map(|kind| (kind, state::KindState::default()));
+        let state = SourceState { server: connection.server(), kinds: kinds.collect() };
+        let (state, receiver) = watch::channel(state);
+        (Self { connection, node: node.to_owned(), directory, state }, receiver)
+    }
+
+    /// Follows all kinds until the receiver of batches is gone. A full channel of batches makes the
+    /// source wait, and then the API server.
+    pub async fn run(self, batches: mpsc::Sender<Batch>, flushes: mpsc::Receiver<Flush>) {
+        let (reports, inbox) = mpsc::channel(16);
+        let mut followers = JoinSet::new();
+        for kind in Kind::ALL {
+            let follower = Follower::new(Parts {
+                kind,
+                node: self.node.clone(),
+                connection: self.connection.clone(),
+                keeper: Keeper::new(kind, self.directory.clone(), &self.node),
+                reports: reports.clone(),
+                reporter: Reporter { kind, state: self.state.clone() },
+                head_start: HEAD_START,
+            });
+            followers.spawn(follower.run());
+        }
+        drop(reports);
+        let troubles = Troubles::new(self.connection.server());
+        let collector = Collector { inbox, batches, troubles, generation: 0 };
+        tokio::select! {
+            () = collector.run(flushes) => {}
+            // A follower ends only by a panic before that: the watchdog ends the agent then.
+            _ = followers.join_next() => {}
+        }
+    }
+}
+
+/// Puts together what the followers report.
+struct Collector {
+    inbox: mpsc::Receiver<Report>,
+    batches: mpsc::Sender<Batch>,
+    troubles: Troubles,
+    generation: u64,
+}
+
+impl Collector {
+    async fn run(mut self, mut flushes: mpsc::Receiver<Flush>) {
+        loop {
+            let mut events = Vec::new();
+            let mut waiting: Option<Flush> = None;
+            tokio::select! {
+                report = self.inbox.recv() => match report {
+                    Some(report) => self.add(report, &mut events),
+                    None => return,
+                },
+                flush = flushes.recv() => match flush {
+                    Some(flush) => waiting = Some(flush),
+                    None => return,
+                },
+            }
+            while events.len() < MOST {
+                let Ok(report) = self.inbox.try_recv() else { break };
+                self.add(report, &mut events);
+            }
+            if !events.is_empty() {
+                self.generation = self.generation.saturating_add(1);
+                let batch = Batch { generation: self.generation, events };
+                if self.batches.send(batch).await.is_err() {
+                    return;
+                }
+            }
+            if let Some(flush) = waiting
+                && flush.send(self.generation).is_err()
+            {
+                debug!("nobody waits for the flush any more");
+            }
+        }
+    }
+
+    fn add(&mut self, report: Report, events: &mut Vec<Event>) {
+        match report {
+            Report::Events(more) => events.extend(more),
+            Report::Trouble(kind, trouble) => events.extend(self.troubles.set(kind, trouble)),
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! How the source is doing, for status, readiness and metrics.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use crate::source::Kind;
+
+/// How the source is doing.
+#[derive(Clone, Debug, Default)]
+pub struct SourceState {
+    /// URL of the API server.
+    pub server: String,
+    /// Each kind that is followed.
+    pub kinds: BTreeMap<Kind, KindState>,
+}
+
+impl SourceState {
+    /// Every kind is followed, or does not exist and is looked for.
+    #[must_use]
+    pub fn connected(&self) -> bool {
+        self.kinds.values().all(|kind| kind.connected)
+    }
+}
+
+/// How one kind is doing. Numbers count from the start of the agent.
+#[derive(Clone, Debug, Default)]
+pub struct KindState {
+    /// Its objects are known, from the API server or from the snapshot.
+    pub listed: bool,
+    /// What is in force comes from the snapshot.
+    pub from_snapshot: bool,
+    /// A watch is open, or the API server said that there is no such kind.
+    pub connected: bool,
+    /// Objects known.
+    pub objects: usize,
+    /// resourceVersion of the state.
+    pub version: u64,
+    /// Lists asked for.
+    pub lists: u64,
+    /// Watches opened.
+    pub watches: u64,
+    /// Requests that failed, and watches that were cut.
+    pub errors: u64,
+    /// Lists and versions of objects that were refused because they were older than what was known.
+    pub ignored: u64,
+    /// Objects that cannot be read now.
+    pub rejected: usize,
+    /// When the API server said something about the kind last.
+    pub heard: Option<Instant>,
+    /// What is wrong, if something is.
+    pub trouble: Option<String>,
+}
+
+/// Writes the state of one kind.
+#[derive(Clone, Debug)]
+pub(super) struct Reporter {
+    pub(super) kind: Kind,
+    pub(super) state: watch::Sender<SourceState>,
+}
+
+impl Reporter {
+    pub(super) fn update(&self, change: impl FnOnce(&mut KindState)) {
+        let kind = self.kind;
+        self.state.send_modify(|state| change(state.kinds.entry(kind).or_default()));
+    }
+}

@@ -1,0 +1,217 @@
+//! What goes wrong between us and the API server, as few clear complaints: one for the API server,
+//! not one for each kind that is not heard.
+
+use std::collections::BTreeMap;
+
+use api::error_code::{self, CATALOGUE, Code};
+use api::watched::{WATCHED, Watched};
+
+use super::request::Failure;
+use crate::source::{Event, Kind, Rejection, RejectionId};
+
+/// What was tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verb {
+    List,
+    Watch,
+}
+
+impl Verb {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::List => "list",
+            Self::Watch => "watch",
+        }
+    }
+}
+
+/// Why a kind is not followed now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Trouble {
+    pub(super) verb: Verb,
+    pub(super) failure: Failure,
+}
+
+/// The troubles of all kinds.
+#[derive(Debug, Default)]
+pub(super) struct Troubles {
+    server: String,
+    kinds: BTreeMap<Kind, Trouble>,
+    told: BTreeMap<RejectionId, Rejection>,
+}
+
+impl Troubles {
+    pub(super) fn new(server: String) -> Self {
+        Self { server, ..Self::default() }
+    }
+
+    /// Takes the trouble of a kind, or its end; what that changes.
+    pub(super) fn set(&mut self, kind: Kind, trouble: Option<Trouble>) -> Vec<Event> {
+        match trouble {
+            Some(trouble) => drop(self.kinds.insert(kind, trouble)),
+            None => drop(self.kinds.remove(&kind)),
+        }
+        let mut current: BTreeMap<RejectionId, Rejection> = BTreeMap::new();
+        for (kind, trouble) in &self.kinds {
+            let rejection = self.complain(*kind, trouble);
+            current.entry(rejection.id.clone()).or_insert(rejection);
+        }
+        let mut events = Vec::new();
+        for id in self.told.keys().filter(|id| !current.contains_key(*id)) {
+            events.push(Event::Resolved(id.clone()));
+        }
+        for (id, rejection) in &mut current {
+            match self.told.get(id) {
+                // The first words stay while the trouble does: others come with every try.
+                Some(told) if passing(rejection.code) => rejection.clone_from(told),
+                Some(told) if told == rejection => {}
+                _ => events.push(Event::Rejected(rejection.clone())),
+            }
+        }
+        self.told = current;
+        events
+    }
+
+    fn complain(&self, kind: Kind, trouble: &Trouble) -> Rejection {
+        let resource = resource(kind);
+        let server = format!("API server {}", self.server);
+        let verb = trouble.verb.name();
+        let failure = &trouble.failure;
+        match failure {
+            Failure::Unauthorized => rejection(
+                error_code::SOURCE_UNAUTHORIZED,
+                "",
+                server,
+                format!("{failure} (expired token, or a user that was removed)"),
+            ),
+            Failure::Forbidden(why) => rejection(
+                error_code::SOURCE_FORBIDDEN,
+                kind.name(),
+                "ClusterRole of the agent".to_owned(),
+                format!("may not {verb} {resource}: {why}"),
+            ),
+            Failure::NotFound if is_ours(kind) => rejection(
+                error_code::CRD_MISSING,
+                "",
+                "CustomResourceDefinitions".to_owned(),
+                self.missing(),
+            ),
+            Failure::Stale { .. } => rejection(
+                error_code::SOURCE_STALE,
+                kind.name(),
+                server,
+                format!("{resource}: {failure}"),
+            ),
+            Failure::Unreachable(_)
+            | Failure::TimedOut(_)
+            | Failure::NotFound
+            | Failure::Gone
+            | Failure::Busy(_)
+            | Failure::Status(..)
+            | Failure::Garbled(_)
+            | Failure::Oversize => rejection(
+                error_code::SOURCE_UNREACHABLE,
+                "",
+                server,
+                format!("cannot {verb} {resource}: {failure}"),
+            ),
+        }
+    }
+
+    fn missing(&self) -> String {
+        let missing = self
+            .kinds
+            .iter()
+            .filter(|(kind, trouble)| is_ours(**kind) && trouble.failure == Failure::NotFound);
+        let names: Vec<&str> = missing.map(|(kind, _)| kind.name()).collect();
+        format!("the API server does not know {}", names.join(", "))
+    }
+}
+
+/// The words of such a complaint change from try to try.
+fn passing(code: Code) -> bool {
+    code == error_code::SOURCE_UNREACHABLE
+}
+
+fn rejection(code: Code, id: &str, subject: String, message: String) -> Rejection {
+    let entry = CATALOGUE.iter().find(|entry| entry.code == code);
+    Rejection {
+        id: RejectionId(format!("kube|{code}|{id}")),
+        code,
+        subject,
+        message,
+        location: None,
+        next: entry.map_or("", |entry| entry.next).to_owned(),
+    }
+}
+
+fn watched(kind: Kind) -> Option<&'static Watched> {
+    WATCHED.iter().find(|watched| watched.kind == kind.name())
+}
+
+fn is_ours(kind: Kind) -> bool {
+    watched(kind).is_some_and(|watched| watched.ours)
+}
+
+/// `pods`, `networkpolicies.networking.k8s.io`: as RBAC and kubectl call it.
+fn resource(kind: Kind) -> String {
+    match watched(kind) {
+        Some(watched) if watched.group.is_empty() => watched.plural.to_owned(),
+        Some(watched) => format!("{}.{}", watched.plural, watched.group),
+        None => kind.name().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trouble(failure: Failure) -> Option<Trouble> {
+        Some(Trouble { verb: Verb::Watch, failure })
+    }
+
+    fn rejected(events: &[Event]) -> Vec<String> {
+        let text = |event: &Event| match event {
+            Event::Rejected(r) => format!("{} {}", r.code, r.message),
+            Event::Resolved(id) => format!("resolved {}", id.0),
+            other => panic!("{other:?}"),
+        };
+        events.iter().map(text).collect()
+    }
+
+    #[test]
+    fn an_api_server_that_is_gone_is_one_complaint() {
+        let mut troubles = Troubles::new("https://a".into());
+        let gone = |text: &str| trouble(Failure::Unreachable(text.into()));
+        let first = troubles.set(Kind::Pod, gone("connection refused"));
+        assert_eq!(rejected(&first), ["RC1013 cannot watch pods: connection refused"]);
+        for kind in Kind::ALL {
+            assert_eq!(troubles.set(kind, gone("connection reset")), []);
+        }
+        for kind in Kind::ALL.into_iter().skip(1) {
+            assert_eq!(troubles.set(kind, None), []);
+        }
+        assert_eq!(rejected(&troubles.set(Kind::Node, None)), ["resolved kube|RC1013|"]);
+    }
+
+    #[test]
+    fn a_verb_taken_away_is_named_with_its_resource() {
+        let mut troubles = Troubles::new("https://a".into());
+        let forbidden = trouble(Failure::Forbidden("no".into()));
+        let events = troubles.set(Kind::NetworkPolicy, forbidden);
+        let expected = "RC1015 may not watch networkpolicies.networking.k8s.io: no";
+        assert_eq!(rejected(&events), [expected]);
+    }
+
+    #[test]
+    fn missing_kinds_of_ours_are_one_complaint_that_names_them() {
+        let mut troubles = Troubles::new("https://a".into());
+        troubles.set(Kind::BgpPeer, trouble(Failure::NotFound));
+        let events = troubles.set(Kind::BgpConfiguration, trouble(Failure::NotFound));
+        let expected = "RC1016 the API server does not know BGPConfiguration, BGPPeer";
+        assert_eq!(rejected(&events), [expected]);
+        troubles.set(Kind::BgpPeer, None);
+        let last = troubles.set(Kind::BgpConfiguration, None);
+        assert_eq!(rejected(&last), ["resolved kube|RC1016|"]);
+    }
+}
