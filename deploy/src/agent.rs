@@ -13,6 +13,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use serde_json::{Value, json};
+
 use crate::document::Document;
 use crate::name::{self, AGENT};
 
@@ -148,6 +150,27 @@ fn container() -> Container {
         ]),
         ..Container::default()
     }
+}
+
+/// Changes to the DaemonSet (RFC 6902) that let Prometheus reach the agents' metrics.
+pub(crate) fn operations_to_listen_on_the_node_address() -> Vec<Value> {
+    let container = container();
+    let at = |field: &str| format!("/spec/template/spec/containers/0/{field}");
+    let host_ip = field("HOST_IP", "status.hostIP");
+    let mut operations = vec![json!({ "op": "add", "path": at("env/0"), "value": host_ip })];
+    let args = container.args.unwrap_or_default();
+    if let Some(index) = args.iter().position(|arg| arg.starts_with("--metrics-address=")) {
+        let port = metrics_port(METRICS_ADDRESS);
+        operations.push(json!({
+            "op": "replace",
+            "path": at(&format!("args/{index}")),
+            "value": format!("--metrics-address=$(HOST_IP):{port}"),
+        }));
+    }
+    for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
+        operations.push(json!({ "op": "remove", "path": at(&format!("{probe}/httpGet/host")) }));
+    }
+    operations
 }
 
 /// Port of `ADDRESS:PORT`.

@@ -23,6 +23,11 @@ impl Document {
         Ok(Self { comment: Vec::new(), object: value })
     }
 
+    /// What the types of the API do not have.
+    pub(crate) fn plain(object: Value) -> Self {
+        Self { comment: Vec::new(), object }
+    }
+
     /// With text above it, one line for each line of the text.
     pub(crate) fn comment(mut self, text: impl AsRef<str>) -> Self {
         self.comment.extend(text.as_ref().lines().map(str::to_owned));

@@ -19,15 +19,14 @@ pub(crate) fn namespace() -> anyhow::Result<Vec<Document>> {
     Ok(vec![Document::new(&namespace)?])
 }
 
+/// Roles and bindings.
+pub(crate) fn rbac() -> anyhow::Result<Vec<Document>> {
+    Ok([rbac::agent()?, rbac::people()?].into_iter().flatten().collect())
+}
+
 /// All objects, in the order in which they must be made.
 pub(crate) fn documents() -> anyhow::Result<Vec<Document>> {
-    let parts = [
-        namespace()?,
-        crds::documents()?,
-        rbac::agent()?,
-        rbac::people()?,
-        admission::documents()?,
-        agent::documents()?,
-    ];
+    let parts =
+        [namespace()?, crds::documents()?, rbac()?, admission::documents()?, agent::documents()?];
     Ok(parts.into_iter().flatten().collect())
 }

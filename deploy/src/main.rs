@@ -7,9 +7,11 @@
 
 mod admission;
 mod agent;
+mod chart;
 mod crds;
 mod document;
 mod install;
+mod kustomize;
 mod name;
 mod rbac;
 mod reflector;
@@ -31,11 +33,23 @@ fn files() -> anyhow::Result<Vec<Generated>> {
     let yaml = |path, documents: Vec<document::Document>| {
         anyhow::Ok(Generated { path, content: document::yaml(&documents)? })
     };
-    Ok(vec![
+    let mut files = vec![
         yaml("install.yaml", install::documents()?)?,
         yaml("route-reflector.yaml", reflector::documents()?)?,
+        yaml("manifests/kustomization.yaml", vec![kustomize::base()])?,
+        yaml("manifests/namespace.yaml", install::namespace()?)?,
         yaml("manifests/crds.yaml", crds::documents()?)?,
-    ])
+        yaml("manifests/rbac.yaml", install::rbac()?)?,
+        yaml("manifests/admission.yaml", admission::documents()?)?,
+        yaml("manifests/agent.yaml", agent::documents()?)?,
+        yaml("components/route-reflector/kustomization.yaml", vec![kustomize::reflector()])?,
+        yaml("components/route-reflector/route-reflector.yaml", reflector::documents()?)?,
+        yaml("overlays/kubeadm/kustomization.yaml", vec![kustomize::kubeadm()])?,
+        yaml("overlays/k3s/kustomization.yaml", vec![kustomize::k3s()])?,
+        yaml("overlays/talos/kustomization.yaml", vec![kustomize::talos()])?,
+    ];
+    files.extend(chart::files()?);
+    Ok(files)
 }
 
 fn main() -> anyhow::Result<ExitCode> {
