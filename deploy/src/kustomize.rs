@@ -36,12 +36,8 @@ pub(crate) fn reflector() -> Document {
 
 /// `components/monitoring/kustomization.yaml`.
 pub(crate) fn monitoring(resources: &[&str]) -> Document {
-    let patches = [("agent", "DaemonSet", AGENT)].map(|(_, kind, name)| {
-        patch(
-            json!({ "kind": kind, "name": name }),
-            &agent::operations_to_listen_on_the_node_address(),
-        )
-    });
+    let target = json!({ "kind": "DaemonSet", "name": AGENT });
+    let patches = [patch(target, &agent::operations_to_listen_on_the_node_address())];
     kustomization("Component", json!({ "resources": resources, "patches": patches })).comment(
         "\
 For clusters with the Prometheus operator: what to scrape, alerts, dashboards.

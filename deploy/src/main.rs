@@ -12,6 +12,7 @@ mod crds;
 mod document;
 mod install;
 mod kustomize;
+mod monitoring;
 mod name;
 mod rbac;
 mod reflector;
@@ -49,6 +50,7 @@ fn files() -> anyhow::Result<Vec<Generated>> {
         yaml("overlays/talos/kustomization.yaml", vec![kustomize::talos()])?,
     ];
     files.extend(chart::files()?);
+    files.extend(monitoring::files()?);
     Ok(files)
 }
 
