@@ -80,12 +80,11 @@ fn pod_monitor_spec() -> Value {
 
 /// A board where Grafana's sidecar looks for it.
 fn config_map(name: &str, board: &str) -> Document {
-    let name = format!("rampart-dashboard-{name}");
     Document::plain(json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {
-            "name": name,
+            "name": format!("rampart-dashboard-{name}"),
             "namespace": NAMESPACE,
             "labels": { "app.kubernetes.io/name": "rampart", "grafana_dashboard": "1" },
         },
