@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use agent::bgp::reflector;
 use agent::control::request;
-use agent::{observe, runtime};
+use agent::{cni, observe, runtime};
 use anyhow::Context as _;
 use api::agent_args::{AgentArgs, LogFormat};
 use clap::{Parser, Subcommand};
@@ -38,6 +38,10 @@ Example:
 }
 
 fn main() -> ExitCode {
+    // Before anything else: a runtime waits for the plugin, with each pod.
+    if cni::plugin::is_called() {
+        return cni::plugin::main();
+    }
     match run(Arguments::parse().command) {
         Ok(code) => code,
         Err(error) => {

@@ -29,6 +29,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info, warn};
 
+use crate::cni::waiters::Waiters;
 use crate::kernel::nft::{Drift, SocketError, WriterHandle};
 use crate::kernel::route::Routes;
 use crate::observe::problems::Complaint;
@@ -68,6 +69,25 @@ pub enum Message {
     },
     /// Someone else changed our table.
     Drift(Drift),
+    /// The CNI plugin has attached a pod.
+    Attach {
+        /// An [`Event::Attachment`].
+        event: Event,
+        /// Told the generation when the pod is known and the kernel has acknowledged its policy.
+        programmed: oneshot::Sender<u64>,
+    },
+    /// The CNI plugin has detached a pod.
+    Detach {
+        /// Identity of the attachment.
+        id: String,
+    },
+    /// For the control socket: is the pod of this attachment known?
+    KnowsPodOf {
+        /// Identity of the attachment.
+        id: String,
+        /// The answer.
+        reply: oneshot::Sender<bool>,
+    },
     /// For the control socket.
     Ask(oneshot::Sender<Snapshot>),
 }
@@ -135,6 +155,8 @@ pub struct PolicyTask {
     /// A read-back because of this drift is due or under way.
     drift: Option<Drift>,
     repaired: u64,
+    /// ADDs that wait for the kernel.
+    waiters: Waiters,
 }
 
 impl std::fmt::Debug for PolicyTask {
@@ -175,6 +197,7 @@ impl PolicyTask {
             not_before: None,
             drift: None,
             repaired: 0,
+            waiters: Waiters::default(),
         };
         (task, receiver)
     }
@@ -185,10 +208,23 @@ impl PolicyTask {
         Self { recorder, ..self }
     }
 
+    /// Tells the engine of pods that were attached before the agent started. Before [`PolicyTask::run`]:
+    /// the first transaction must know them.
+    pub fn attach(&mut self, attachments: Vec<Event>) {
+        for event in attachments {
+            self.input_changed = true;
+            self.pods_changed = true;
+            self.engine.handle(event);
+        }
+    }
+
     /// Runs until all senders are gone. The table stays.
     pub async fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
         loop {
             self.start_next();
+            if !self.unknown {
+                self.waiters.release(&self.engine);
+            }
             let paused = self.not_before;
             tokio::select! {
                 message = inbox.recv() => {
@@ -242,6 +278,20 @@ impl PolicyTask {
             Message::Drift(drift) => {
                 self.unknown = true;
                 self.drift = Some(drift);
+            }
+            Message::Attach { event, programmed } => {
+                if let Event::Attachment { id, .. } = &event {
+                    self.waiters.push(id.clone(), programmed);
+                }
+                self.attach(vec![event]);
+            }
+            Message::Detach { id } => {
+                self.waiters.forget(&id);
+                self.attach(vec![Event::Detachment { id }]);
+            }
+            Message::KnowsPodOf { id, reply } => {
+                // Nobody waits any more: then nobody needs to know.
+                reply.send(self.engine.knows_pod_of(&id)).ok();
             }
             Message::Ask(reply) => {
                 self.engine.settle();

@@ -33,6 +33,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use crate::cni::gate::{Gate, GateTask};
+use crate::cni::install::Installer;
+use crate::cni::store::Store as Attachments;
 use crate::control::{self, Core};
 use crate::herald::Herald;
 use crate::kernel::nft::{Monitor, NftWriter, SocketError};
@@ -60,6 +63,9 @@ pub enum StartError {
     /// The run directory is not usable.
     #[error("cannot use run directory {0}")]
     RunDirectory(PathBuf, #[source] io::Error),
+    /// The state directory is not usable.
+    #[error("cannot use state directory {0}")]
+    StateDirectory(PathBuf, #[source] io::Error),
     /// Another agent holds the lock.
     #[error("another agent (pid {pid}) uses run directory {}", directory.display())]
     Running {
@@ -185,8 +191,10 @@ fn start(
     watchdog.thread("the nft writer", thread).map_err(unwatched)?;
 
     let (policy_sender, policy_inbox) = mpsc::channel(64);
-    let (policy_task, progress) =
+    let (mut policy_task, progress) =
         PolicyTask::new(&args.node_name, writer, routes.clone(), problems.clone());
+    let (gate_task, gate) = attachments(args, &policy_sender, &problems)?;
+    policy_task.attach(gate_task.events());
     watch_table(port, policy_sender.clone())?;
     let (bgp_sender, bgp_events) = mpsc::channel(256);
     let (fan_out, view) = FanOut::new(
@@ -201,6 +209,10 @@ fn start(
         address::watch().map_err(|error| StartError::Thread("the address watch", error))?;
     let (batch_sender, batches) = mpsc::channel(16);
     let (flush_sender, flushes) = mpsc::channel(16);
+    let (installer, network) =
+        Installer::new(args, view.clone(), progress.clone(), problems.clone());
+    watchdog.task("the installer", installer.run());
+    watchdog.task("the task of attachments", gate_task.run());
     watchdog.task("the policy task", policy_task.with_recorder(recorder.clone()).run(policy_inbox));
     watchdog.task("the fan-out task", fan_out.run(batches, links));
     let source = match (&args.store, connection) {
@@ -240,7 +252,20 @@ fn start(
         policy: policy_sender,
         flush: flush_sender,
         source,
+        gate,
+        network,
     }))
+}
+
+/// Attachments that an earlier agent has left, and the task that owns them from now on.
+fn attachments(
+    args: &AgentArgs,
+    policy: &mpsc::Sender<Message>,
+    problems: &Problems,
+) -> Result<(GateTask, Gate), StartError> {
+    let failed = |error| StartError::StateDirectory(args.state_dir.clone(), error);
+    let store = Attachments::open(&args.state_dir).map_err(failed)?;
+    GateTask::new(store, policy.clone(), problems).map_err(failed)
 }
 
 /// Opens both doors: the control socket, and the address of metrics.

@@ -28,11 +28,26 @@ impl Agent {
     /// # Panics
     /// When it does not answer on its socket.
     pub fn start(namespace: &Namespace, node: &str, directory: &Directory) -> Self {
+        Self::start_with(namespace, node, directory, &[])
+    }
+
+    /// The same with more flags.
+    ///
+    /// # Panics
+    /// When it does not answer on its socket.
+    pub fn start_with(
+        namespace: &Namespace,
+        node: &str,
+        directory: &Directory,
+        options: &[&str],
+    ) -> Self {
         let run = directory.join("run");
         let store = format!("dir:{}", directory.join("store").display());
         std::fs::create_dir_all(directory.join("store")).expect("store");
         let arguments = ["agent", "--node-name", node, "--store", &store, "--run-dir"];
-        let arguments = [&arguments[..], &[run.to_str().expect("a path in UTF-8")]].concat();
+        let state = directory.join("state");
+        let [run_dir, state_dir] = [&run, &state].map(|path| path.to_str().expect("UTF-8"));
+        let arguments = [&arguments[..], &[run_dir, "--state-dir", state_dir], options].concat();
         let log = directory.join("log");
         let daemon = namespace.start(&program::rampart(), &arguments, &log);
         let agent = Self { daemon, run };

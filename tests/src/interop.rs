@@ -223,7 +223,9 @@ impl Pair {
     pub fn start_agent(&mut self) {
         let store = format!("dir:{}", self.directory.join("store").display());
         let run = self.directory.join("run").display().to_string();
+        let state = self.directory.join("state").display().to_string();
         let arguments = ["agent", "--node-name", "n1", "--store", &store, "--run-dir", &run];
+        let arguments = [&arguments[..], &["--state-dir", &state]].concat();
         let log = self.directory.join("agent.log");
         self.agent = Some(self.node_namespace.start(&program::rampart(), &arguments, &log));
     }

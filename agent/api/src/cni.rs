@@ -6,7 +6,7 @@
 //! | `POST /v1/cni/add?timeout_ms=N` | [`Attachment`] | 200 [`Added`] when the policy of the pod is in the kernel; 504 [`Refused`] when it is not in time |
 //! | `POST /v1/cni/del` | [`AttachmentId`] | 200, also when it is not known |
 //! | `POST /v1/cni/check` | [`Attachment`] | 200, or 409 [`Refused`] with what is missing |
-//! | `POST /v1/cni/gc` | `Vec<`[`AttachmentId`]`>`: those that are still valid | 200 [`Collected`] |
+//! | `POST /v1/cni/gc?network=NAME` | `Vec<`[`AttachmentId`]`>`: those of the network that are still valid | 200 [`Collected`] |
 //! | `GET /v1/cni/status` | - | 200 [`Serving`], or 503 [`Refused`] |
 //!
 //! An agent that does not answer is the plugin's error 11 (try again later) for ADD and 50 for STATUS.
@@ -34,6 +34,9 @@ pub struct Attachment {
     /// Which one.
     #[serde(flatten)]
     pub id: AttachmentId,
+    /// Name of the CNI network.
+    #[serde(default)]
+    pub network: String,
     /// `K8S_POD_NAMESPACE`.
     pub namespace: String,
     /// `K8S_POD_NAME`.

@@ -47,6 +47,13 @@ pub const CNI_CONFLIST: &str = "10-rampart.conflist";
 pub const POD_INTERFACE_PREFIX: &str = "rv";
 /// IPv4 gateway of every pod (proxied by the host side of its veth).
 pub const POD_GATEWAY: &str = "169.254.1.1";
+/// IPv6 gateway of every pod: a link-local address of the host side of its veth.
+pub const POD_GATEWAY_V6: &str = "fe80::1";
+/// rtnetlink protocol number of the host's routes to its own pods: not [`ROUTE_PROTOCOL`], so that
+/// what BGP writes and what the CNI plugin writes are never taken for each other.
+pub const POD_ROUTE_PROTOCOL: u8 = 83;
+/// Directory of CNI attachments inside the state directory.
+pub const ATTACHMENTS_DIR: &str = "attachments";
 /// Name of the overlay interface.
 pub const OVERLAY_INTERFACE: &str = "rampart-vxlan";
 /// Default VXLAN network identifier.

@@ -13,6 +13,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::views;
 use crate::bgp::Traffic;
+use crate::cni::gate::Gate;
+use crate::cni::install::NodeNetwork;
 use crate::kernel::route::{RouteReport, RouteState, Routes};
 use crate::observe::{Problems, Recorder};
 use crate::reconcile::View;
@@ -56,6 +58,10 @@ pub struct Parts {
     pub flush: mpsc::Sender<Flush>,
     /// How the Kubernetes source is doing, where that is the store.
     pub source: Option<watch::Receiver<SourceState>>,
+    /// Attachments.
+    pub gate: Gate,
+    /// Can the node have pods?
+    pub network: watch::Receiver<NodeNetwork>,
 }
 
 /// Answers questions. Cheap to clone.
@@ -99,6 +105,16 @@ impl Core {
     #[must_use]
     pub fn recorder(&self) -> &Recorder {
         &self.0.recorder
+    }
+
+    /// Whether the node can have pods; changes whenever that does.
+    #[must_use]
+    pub fn network(&self) -> watch::Receiver<NodeNetwork> {
+        self.0.network.clone()
+    }
+
+    pub(super) fn parts(&self) -> &Parts {
+        &self.0
     }
 
     pub(super) fn version(&self) -> Version {

@@ -1,7 +1,9 @@
-//! The control socket and the metrics address: HTTP/1.1, read-only.
+//! The control socket and the metrics address: HTTP/1.1, read-only but for the CNI
+//! plugin's requests.
 //!
 //! Nothing here owns state: each answer is put together from what the owners tell.
 
+mod cni;
 mod core;
 pub mod request;
 mod server;

@@ -23,6 +23,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, warn};
 
+use super::cni;
 use super::core::{Core, Ending, Overview};
 use crate::observe::metrics;
 
@@ -37,7 +38,7 @@ const SYNCED_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest `timeout_ms`.
 const SYNCED_LONGEST: Duration = Duration::from_secs(600);
 
-type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Full<Bytes>>;
 
 /// Opens the control socket, for the owner only. One that a dead agent left behind is replaced; the
 /// caller holds the lock of the directory.
@@ -126,6 +127,9 @@ where
 }
 
 async fn control(core: Core, request: Request<Incoming>) -> Answer {
+    if request.uri().path().starts_with(cni::PREFIX) {
+        return cni::answer(&core, request).await;
+    }
     if request.method() != Method::GET {
         return refuse(StatusCode::BAD_REQUEST, "only GET is answered", "Use rctl.");
     }
@@ -197,7 +201,7 @@ fn exposition(core: &Core, overview: &Overview, request: &Request<Incoming>) -> 
     respond(StatusCode::OK, format.mime(), metrics::encode(&sample, format).into_bytes())
 }
 
-fn json<T: Serialize>(value: &T) -> Answer {
+pub(super) fn json<T: Serialize>(value: &T) -> Answer {
     match serde_json::to_vec(value) {
         Ok(body) => respond(StatusCode::OK, "application/json", body),
         Err(error) => {

@@ -34,6 +34,8 @@ pub enum Area {
     Table,
     /// The machine.
     Host,
+    /// CNI plugin, network list and attachments.
+    Cni,
 }
 
 /// A complaint without its time.

@@ -116,6 +116,9 @@ pub fn agent_command(rampart: &Path, node: &str, store: &Path, run: &Path) -> Ve
         format!("dir:{}", store.display()),
         "--run-dir".to_owned(),
         run.display().to_string(),
+        // Each agent of the laboratory is a machine of its own.
+        "--state-dir".to_owned(),
+        run.join("state").display().to_string(),
     ]
 }
 

@@ -34,19 +34,19 @@ pub(super) struct Seen {
 
 /// Route requests, one after the other in one buffer.
 #[derive(Debug, Default)]
-pub(super) struct Batch {
+pub(crate) struct Batch {
     bytes: Vec<u8>,
     last: usize,
 }
 
 impl Batch {
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.last = 0;
     }
 
     /// Appends one request; its sequence number is `sequence`.
-    pub(super) fn push(&mut self, sequence: u32, flags: u16, message: RouteNetlinkMessage) {
+    pub(crate) fn push(&mut self, sequence: u32, flags: u16, message: RouteNetlinkMessage) {
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags;
         header.sequence_number = sequence;

@@ -38,7 +38,9 @@ mod types;
 mod writer;
 
 pub use handle::{Events, Routes, Stopped};
+pub(crate) use message::Batch;
 pub use socket::NetlinkError;
+pub(crate) use socket::Requests;
 pub use types::{
     Installed, Path, RouteChange, RouteEvent, RouteReport, RouteState, Summary, Target, Unresolved,
 };

@@ -50,7 +50,7 @@ type Answer = (u32, Option<i32>);
 
 /// Blocking request socket.
 #[derive(Debug)]
-pub(super) struct Requests {
+pub(crate) struct Requests {
     socket: Socket,
     port: u32,
     sequence: u32,
@@ -58,7 +58,7 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    pub(super) fn open() -> Result<Self, NetlinkError> {
+    pub(crate) fn open() -> Result<Self, NetlinkError> {
         let open = || -> io::Result<Self> {
             let mut socket = Socket::new(NETLINK_ROUTE)?;
             let port = socket.bind_auto()?.port_number();
@@ -78,14 +78,14 @@ impl Requests {
     }
 
     /// A fresh sequence number.
-    pub(super) fn next_sequence(&mut self) -> u32 {
+    pub(crate) fn next_sequence(&mut self) -> u32 {
         self.sequence = self.sequence.wrapping_add(1);
         self.sequence
     }
 
     /// Sends a batch in one system call; reports each refused request by sequence number and errno.
     /// Requests that are not reported were done.
-    pub(super) fn write(
+    pub(crate) fn write(
         &mut self,
         batch: &mut Batch,
         mut refused: impl FnMut(u32, i32),
@@ -108,7 +108,7 @@ impl Requests {
     }
 
     /// Asks one thing that has one answer. `Ok(Err(errno))` when the kernel says no.
-    pub(super) fn ask(
+    pub(crate) fn ask(
         &mut self,
         request: RouteNetlinkMessage,
     ) -> Result<Result<RouteNetlinkMessage, i32>, NetlinkError> {
@@ -138,7 +138,7 @@ impl Requests {
     }
 
     /// Reads a whole table; starts again when it changed meanwhile.
-    pub(super) fn dump(
+    pub(crate) fn dump(
         &mut self,
         request: &RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
