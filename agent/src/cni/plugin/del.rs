@@ -33,7 +33,7 @@ pub(super) fn undo(config: &Config, ipam: &Ipam, id: &AttachmentId) -> Result<()
     let host = name::host_interface(id);
     let link = wiring::requests().and_then(|mut requests| wiring::remove(&mut requests, &host));
     let agent = forget(config, id);
-    let lease = link.is_ok().then(|| release(config, ipam, id)).unwrap_or(Ok(()));
+    let lease = if link.is_ok() { release(config, ipam, id) } else { Ok(()) };
     link.map(drop).and(agent).and(lease)
 }
 

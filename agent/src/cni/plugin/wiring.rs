@@ -322,7 +322,7 @@ pub(super) fn host_interfaces(requests: &mut Requests) -> Result<Vec<(String, St
             match attribute {
                 LinkAttribute::IfAlias(text) => alias.clone_from(text),
                 LinkAttribute::LinkInfo(infos) => {
-                    veth = infos.iter().any(|info| *info == LinkInfo::Kind(InfoKind::Veth));
+                    veth = infos.contains(&LinkInfo::Kind(InfoKind::Veth));
                 }
                 _ => {}
             }
