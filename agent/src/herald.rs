@@ -140,6 +140,15 @@ impl Herald {
                 let (name, _) = self.name(peer);
                 debug!(peer = %name, address = %peer, %family, "bgp peer has told everything");
             }
+            SpeakerEvent::PathsKept { peer, paths, restart_time } => {
+                let (name, _) = self.name(peer);
+                let seconds = restart_time.as_secs();
+                info!(peer = %name, address = %peer, paths, seconds, "bgp peer restarts, its paths are kept");
+            }
+            SpeakerEvent::StaleRemoved { peer, paths } => {
+                let (name, _) = self.name(peer);
+                info!(peer = %name, address = %peer, paths, "kept paths were not sent again and are gone");
+            }
             SpeakerEvent::PrefixLimit { peer, limit } => {
                 let words = format!("it sent more than {limit} prefixes (maxPrefixes)");
                 let id = format!("{peer}|session");
@@ -268,6 +277,12 @@ pub fn last_error(event: &SpeakerEvent) -> (Code, String) {
         SpeakerEvent::SessionUp { .. } => (error_code::PEER_UNREACHABLE, "session up".to_owned()),
         SpeakerEvent::EndOfRib { family, .. } => {
             (error_code::PEER_UNREACHABLE, format!("End-of-RIB for {family}"))
+        }
+        SpeakerEvent::PathsKept { paths, .. } => {
+            (error_code::PEER_UNREACHABLE, format!("restarts, {paths} paths kept"))
+        }
+        SpeakerEvent::StaleRemoved { paths, .. } => {
+            (error_code::PEER_UNREACHABLE, format!("{paths} kept paths removed"))
         }
         SpeakerEvent::SessionDown { reason, .. } => down(reason),
         SpeakerEvent::OpenRefused { reason, .. } => refused(*reason),

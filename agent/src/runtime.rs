@@ -50,9 +50,10 @@ use crate::source::kube::client::{ClientError, Connection};
 use crate::watchdog::Watchdog;
 
 /// After a restart, routes found in the kernel are left alone until all peers are back, but no
-/// longer than this.
-const HOLD_ADOPTED: Duration = Duration::from_secs(10);
-/// Peers are back when all of them are Established and nothing came in for so long.
+/// longer than this: as long as a reflector that has restarted as well waits for its clients.
+const HOLD_ADOPTED: Duration = bgp::speaker::DEFERRAL;
+/// A peer without graceful restart never says that it has told everything; then all peers are back
+/// when they are Established and nothing came in for so long. Also how often we look.
 const QUIET: Duration = Duration::from_millis(200);
 /// How long the monitor thread sleeps before it looks whether it is still wanted.
 const MONITOR_WAIT: Duration = Duration::from_secs(1);
@@ -351,11 +352,12 @@ async fn release_routes(routes: route::Routes, mut view: watch::Receiver<View>) 
     while routes.summary().held > 0 && tokio::time::Instant::now() < deadline {
         let Ok(peers) = speaker.peers().await else { return };
         let octets = speaker.traffic().octets_in;
-        let heard = peers.iter().all(has_spoken);
-        if heard && quiet_octets == Some(octets) {
+        let told = peers.iter().all(has_told_all);
+        let certain = peers.iter().all(|peer| peer.restart.negotiated);
+        if told && (certain || quiet_octets == Some(octets)) {
             break;
         }
-        quiet_octets = heard.then_some(octets);
+        quiet_octets = told.then_some(octets);
         tokio::time::sleep(QUIET).await;
     }
     info!(held = routes.summary().held, "routes found at start may be changed now");
@@ -364,12 +366,18 @@ async fn release_routes(routes: route::Routes, mut view: watch::Receiver<View>) 
     }
 }
 
-/// A session that is up is not enough: a busy router sends its first route some time later. Each
-/// family takes at least one UPDATE, with routes or to say that there are none (End-of-RIB,
-/// RFC 4724). A peer that sends neither costs no more than the whole of [`HOLD_ADOPTED`].
-fn has_spoken(peer: &bgp::view::PeerView) -> bool {
+/// A session that is up is not enough: a busy router sends its first route some time later. With
+/// graceful restart it says when it has sent all of a family (End-of-RIB, RFC 4724); without, each
+/// family takes at least one UPDATE, with routes or to say that there are none. A peer that sends
+/// neither costs no more than the whole of [`HOLD_ADOPTED`].
+fn has_told_all(peer: &bgp::view::PeerView) -> bool {
     let families = u64::try_from(peer.families.len()).unwrap_or(u64::MAX);
-    peer.state == bgp::view::SessionState::Established && peer.messages_received.update >= families
+    let told = if peer.restart.negotiated {
+        peer.families.iter().all(|family| peer.end_of_rib.contains(family))
+    } else {
+        peer.messages_received.update >= families
+    };
+    peer.state == bgp::view::SessionState::Established && told
 }
 
 #[cfg(test)]

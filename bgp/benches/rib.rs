@@ -104,7 +104,7 @@ impl Bench {
             let them = Local { asn: peer.asn, router_id: RouterId(id), hostname: String::new() };
             let us = PeerConfig { asn: Asn(OUR_ASN), ..peer.clone() };
             let mut bytes = Vec::new();
-            encode::open(&local_open(&them, &us), &mut bytes);
+            encode::open(&local_open(&them, &us, false), &mut bytes);
             encode::keepalive(&mut bytes);
             speaker.receive(now, conn, &bytes);
             conns.push(conn);

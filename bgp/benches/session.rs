@@ -56,7 +56,7 @@ fn established(now: Instant) -> (Peer, ConnectionId) {
     peer.start(now);
     let conn = peer.accept(now, SocketAddr::from(([192, 0, 2, 2], 179))).expect("accepted");
     let mut bytes = Vec::new();
-    encode::open(&local_open(&local(65010), &config(65001)), &mut bytes);
+    encode::open(&local_open(&local(65010), &config(65001), false), &mut bytes);
     encode::keepalive(&mut bytes);
     peer.receive(now, conn, &bytes, &mut |_| {});
     assert_eq!(peer.state(), State::Established);

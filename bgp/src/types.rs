@@ -130,6 +130,18 @@ impl Families {
         }
     }
 
+    /// Members of either.
+    #[must_use]
+    pub const fn union(self, other: Self) -> Self {
+        Self { ipv4: self.ipv4 || other.ipv4, ipv6: self.ipv6 || other.ipv6 }
+    }
+
+    /// Members of both.
+    #[must_use]
+    pub const fn intersection(self, other: Self) -> Self {
+        Self { ipv4: self.ipv4 && other.ipv4, ipv6: self.ipv6 && other.ipv6 }
+    }
+
     /// The members.
     pub fn iter(self) -> impl Iterator<Item = Family> {
         Family::ALL.into_iter().filter(move |f| self.contains(*f))

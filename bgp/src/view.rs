@@ -100,6 +100,8 @@ pub struct PeerView {
     /// Families for which the peer has said in this session that it has sent everything
     /// (End-of-RIB, RFC 4724 §2).
     pub end_of_rib: Vec<Family>,
+    /// Graceful restart.
+    pub restart: RestartView,
     /// Prefixes the peer holds out to us, both families, denied ones included.
     pub received: u64,
     /// Of those, past the import policy and eligible.
@@ -130,6 +132,52 @@ pub struct PeerView {
     pub import: Policy,
     /// Export policy (its `Display` is words).
     pub export: Policy,
+}
+
+/// Part of [`PeerView`]: graceful restart (RFC 4724) of a peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RestartView {
+    /// What goes on.
+    pub phase: RestartPhase,
+    /// Both sides offered it in the session that is up.
+    pub negotiated: bool,
+    /// Both sides offered RFC 8538: a NOTIFICATION or the hold timer is a restart as well.
+    pub notification: bool,
+    /// The peer said in this session that it has restarted (R bit).
+    pub peer_restarted: bool,
+    /// How long the peer asks us to wait for it.
+    pub peer_restart_time: Duration,
+    /// Families that the peer went on forwarding in when it last opened this session (F bit).
+    pub forwarding: Vec<Family>,
+    /// Paths that wait to be sent again, by family; families without any are left out.
+    pub stale: Vec<(Family, usize)>,
+    /// Time left to the oldest of them.
+    pub left: Option<Duration>,
+}
+
+/// Part of [`RestartView`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub enum RestartPhase {
+    /// Nothing restarts.
+    #[default]
+    None,
+    /// The peer is away; we keep its paths.
+    Away,
+    /// The peer is back and has not told everything again.
+    Back,
+    /// We have restarted and have not told the peer yet that this is everything.
+    Restarting,
+}
+
+impl fmt::Display for RestartPhase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Away => "away",
+            Self::Back => "back",
+            Self::Restarting => "restarting",
+        })
+    }
 }
 
 /// Part of [`PeerView`].

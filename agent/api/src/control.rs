@@ -236,6 +236,13 @@ pub struct PeerView {
     pub local_address: Option<IpAddr>,
     /// Families negotiated.
     pub families: Vec<String>,
+    /// Families for which the peer has said in this session that it has told everything
+    /// (End-of-RIB, RFC 4724).
+    #[serde(default)]
+    pub end_of_rib: Vec<String>,
+    /// Graceful restart.
+    #[serde(default)]
+    pub graceful_restart: GracefulRestartView,
     /// Prefixes in Adj-RIB-In, both families.
     pub received: u64,
     /// Of those, past the import policy and eligible.
@@ -262,6 +269,27 @@ pub struct PeerView {
     pub import: String,
     /// Export policy in words.
     pub export: String,
+}
+
+/// Part of [`PeerView`]: graceful restart (RFC 4724).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GracefulRestartView {
+    /// `none`; `away`: the peer restarts and its paths are kept; `back`: it has not told everything
+    /// again; `restarting`: we have restarted and have not told it everything.
+    pub phase: String,
+    /// Both sides offer it.
+    pub negotiated: bool,
+    /// Both sides offer that a NOTIFICATION and the hold timer are restarts as well (RFC 8538).
+    pub notification: bool,
+    /// How long the peer asks us to wait for it, in seconds.
+    pub peer_restart_seconds: u64,
+    /// Families in which the peer went on forwarding before this session (F bit).
+    pub forwarding: Vec<String>,
+    /// Paths that are kept and were not sent again, by family.
+    pub stale: BTreeMap<String, u64>,
+    /// Seconds until the oldest of them go.
+    pub seconds_left: Option<f64>,
 }
 
 /// Part of [`PeerView`].

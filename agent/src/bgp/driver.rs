@@ -370,8 +370,11 @@ impl Driver {
         if !tell {
             return;
         }
-        for connection in self.connections.values_mut() {
-            let mut chunks = vec![cease(2)];
+        for (id, connection) in &mut self.connections {
+            let notification = self.speaker.shutdown_notification(ConnectionId(*id));
+            let mut message = Vec::new();
+            encode::notification(&notification, &mut message);
+            let mut chunks = vec![Bytes::from(message)];
             if connection.phase == Phase::Open && !connection.has_pending() {
                 connection.enqueue(&mut chunks);
                 let mut octets = 0;

@@ -146,6 +146,8 @@ fn key(event: &DriverEvent) -> (IpAddr, u8) {
             SpeakerEvent::PrefixLimit { peer, .. } => (*peer, 7),
             SpeakerEvent::EndOfRib { peer, family: Family::Ipv4 } => (*peer, 8),
             SpeakerEvent::EndOfRib { peer, family: Family::Ipv6 } => (*peer, 9),
+            SpeakerEvent::PathsKept { peer, .. } => (*peer, 10),
+            SpeakerEvent::StaleRemoved { peer, .. } => (*peer, 11),
         },
     }
 }

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use api::constant::RACK_LABEL;
 use api::control::{
-    AgentView, EndpointView, NodeView, PathView, PeerError, PeerView, PolicyView, RouteView,
+    AgentView, EndpointView, GracefulRestartView, NodeView, PathView, PeerError, PeerView,
+    PolicyView, RouteView,
 };
 use bgp::config::{PeerKind, Policy, PrefixMatch};
 use bgp::rib::Verdict;
-use bgp::view::{self, MalformedCounts, MessageCounts, PathFrom};
+use bgp::types::Family;
+use bgp::view::{self, MalformedCounts, MessageCounts, PathFrom, RestartView};
 use bgp::wire::attribute::{AsPath, Attributes, Origin, SegmentKind};
 use policy::engine::{EndpointSummary, PolicySummary};
 
@@ -53,7 +55,9 @@ pub(super) fn peer(node: &str, peer: view::PeerView) -> PeerView {
         since_seconds: peer.since.as_secs_f64(),
         router_id: peer.router_id.map(|id| id.to_string()),
         local_address: peer.local_address,
-        families: peer.families.iter().map(ToString::to_string).collect(),
+        families: names(&peer.families),
+        end_of_rib: names(&peer.end_of_rib),
+        graceful_restart: restart(&peer.restart),
         received: peer.received,
         accepted: peer.accepted,
         sent: peer.sent,
@@ -70,6 +74,23 @@ pub(super) fn peer(node: &str, peer: view::PeerView) -> PeerView {
         }),
         import: import_words(&peer.import, ibgp),
         export: export_words(&peer.export),
+    }
+}
+
+fn names(families: &[Family]) -> Vec<String> {
+    families.iter().map(ToString::to_string).collect()
+}
+
+fn restart(view: &RestartView) -> GracefulRestartView {
+    let count = |count: &usize| u64::try_from(*count).unwrap_or(u64::MAX);
+    GracefulRestartView {
+        phase: view.phase.to_string(),
+        negotiated: view.negotiated,
+        notification: view.notification,
+        peer_restart_seconds: view.peer_restart_time.as_secs(),
+        forwarding: names(&view.forwarding),
+        stale: view.stale.iter().map(|(f, paths)| (f.to_string(), count(paths))).collect(),
+        seconds_left: view.left.map(|left| left.as_secs_f64()),
     }
 }
 

@@ -8,6 +8,7 @@ use super::attributes::AttributeId;
 use super::decision::Ineligible;
 use super::key::{Key, V4, V6};
 use super::path::{Path, PeerIndex};
+use super::slots::Slot;
 use super::table::Announced;
 use super::{PeerCounts, PrefixLimitExceeded, Rib};
 use crate::config::Policy;
@@ -44,7 +45,7 @@ impl Rib {
         }
         let limit = self.peer(peer).and_then(|p| p.session.max_prefixes.map(|max| (p, max)));
         match limit {
-            Some((p, limit)) if u32::try_from(p.received()).is_ok_and(|held| held <= limit) => {
+            Some((p, limit)) if u32::try_from(p.claimed()).is_ok_and(|held| held <= limit) => {
                 Ok(())
             }
             Some((_, limit)) => Err(PrefixLimitExceeded { limit }),
@@ -110,15 +111,8 @@ impl Rib {
         let Some(gone) = entry.and_then(|entry| entry.unconfirmed_mut(family).take()) else {
             return;
         };
-        for slot in gone.iter() {
-            let prefix = match family {
-                Family::Ipv4 => self.v4.net(slot).map(|net| net.key.prefix()),
-                Family::Ipv6 => self.v6.net(slot).map(|net| net.key.prefix()),
-            };
-            if let Some(prefix) = prefix {
-                self.withdraw(peer, prefix);
-            }
-        }
+        let gone: Vec<Slot> = gone.iter().collect();
+        self.withdraw_slots(peer, family, &gone);
     }
 
     fn withdraw_all(&mut self, peer: PeerIndex, nlri: &Nlri<'_>) {

@@ -9,6 +9,9 @@ use super::table::Table;
 use super::{BATCH, GroupKey, PeerIndex, Rib, Session};
 use crate::types::{Families, Family};
 
+/// Stands for the update group of a peer without a session.
+pub(super) const NO_GROUP: usize = usize::MAX;
+
 impl Rib {
     /// A session is established; its paths will come, and it is to be sent ours.
     ///
@@ -17,9 +20,11 @@ impl Rib {
         let vacant = self.peers.iter().skip(1).position(Option::is_none).map(|i| i + 1);
         let index = vacant.unwrap_or(self.peers.len());
         let peer = PeerIndex(u16::try_from(index).ok()?);
-        let stream = Stream::Resync(Resync::joining(session.families));
+        let (stream, owed) = self.first_stream(session.families);
         let group = self.join_group(peer, key);
-        let entry = Some(Peer::new(session, self.next_serial, group, stream));
+        let mut entry = Peer::new(session, self.next_serial, group, stream);
+        entry.owed = owed;
+        let entry = Some(entry);
         self.next_serial += 1;
         match self.peers.get_mut(index) {
             Some(place) => *place = entry,
@@ -29,9 +34,9 @@ impl Rib {
         Some(peer)
     }
 
-    /// The session is gone, and with it all that the peer told us.
-    pub fn peer_down(&mut self, peer: PeerIndex) {
-        let Some(gone) = self.peers.get_mut(peer.index()).and_then(Option::take) else { return };
+    /// The session is gone, and with it all that the peer told us. Returns how many paths it had.
+    pub fn peer_down(&mut self, peer: PeerIndex) -> usize {
+        let Some(gone) = self.peers.get_mut(peer.index()).and_then(Option::take) else { return 0 };
         self.leave_group(peer, gone.group, &gone.stream);
         for slot in gone.held(Family::Ipv4).iter() {
             if let Some(path) = self.v4.withdraw_at(slot, peer) {
@@ -42,6 +47,55 @@ impl Rib {
             if let Some(path) = self.v6.withdraw_at(slot, peer) {
                 self.store.release(path.attributes);
             }
+        }
+        gone.held(Family::Ipv4).len() + gone.held(Family::Ipv6).len()
+    }
+
+    /// Holds back every End-of-RIB from now on, because there is more to come: after a restart a
+    /// reflector hears again from its clients what it is to tell the others (RFC 4724 §4.1). What
+    /// is known is sent at once all the same.
+    pub fn hold_end_of_rib(&mut self) {
+        self.end_of_rib_held = true;
+    }
+
+    /// Everything there is has been heard: each End-of-RIB held back follows what is to be sent now.
+    pub fn release_end_of_rib(&mut self) {
+        self.end_of_rib_held = false;
+        for index in (1..self.peers.len()).filter_map(|index| u16::try_from(index).ok()) {
+            let peer = PeerIndex(index);
+            let Some(entry) = self.peers.get_mut(peer.index()).and_then(Option::as_mut) else {
+                continue;
+            };
+            let owed = std::mem::take(&mut entry.owed);
+            if owed == Families::NONE {
+                continue;
+            }
+            if let Stream::Log(position) = entry.stream
+                && let Some(group) = self.groups.get_mut(entry.group).and_then(Option::as_mut)
+            {
+                entry.stream = Stream::Resync(Resync::behind(group.log.known(position)));
+                group.log.leave(position);
+            }
+            if let Stream::Resync(resync) = &mut entry.stream {
+                resync.owe(owed);
+            }
+            self.announce_ready(peer);
+        }
+    }
+
+    /// Is an End-of-RIB held back from this peer?
+    #[must_use]
+    pub fn owes_end_of_rib(&self, peer: PeerIndex) -> bool {
+        self.peer(peer).is_some_and(|entry| entry.owed != Families::NONE)
+    }
+
+    /// The stream of a session that begins, and the families whose End-of-RIB has to wait.
+    pub(super) const fn first_stream(&self, families: Families) -> (Stream, Families) {
+        if self.end_of_rib_held {
+            let nothing = Resync::joining(Families::NONE);
+            (Stream::Resync(nothing), families)
+        } else {
+            (Stream::Resync(Resync::joining(families)), Families::NONE)
         }
     }
 
@@ -74,7 +128,7 @@ impl Rib {
         self.announce_ready(peer);
     }
 
-    fn join_group(&mut self, peer: PeerIndex, key: GroupKey) -> usize {
+    pub(super) fn join_group(&mut self, peer: PeerIndex, key: GroupKey) -> usize {
         let same = |group: &Option<Group>| group.as_ref().is_some_and(|group| group.key == key);
         let index = match self.groups.iter().position(same) {
             Some(index) => index,
@@ -120,7 +174,7 @@ impl Rib {
         }
     }
 
-    fn leave_group(&mut self, peer: PeerIndex, index: usize, stream: &Stream) {
+    pub(super) fn leave_group(&mut self, peer: PeerIndex, index: usize, stream: &Stream) {
         let Some(place) = self.groups.get_mut(index) else { return };
         let Some(group) = place else { return };
         if let Stream::Log(position) = stream {

@@ -32,6 +32,7 @@ mod path;
 mod peer;
 mod resync;
 mod slots;
+mod stale;
 mod table;
 mod views;
 
@@ -101,6 +102,8 @@ pub struct Rib {
     /// Our own addresses, sorted: no valid next hop is among them.
     own_addresses: Vec<IpAddr>,
     log_limit: LogLimit,
+    /// Nobody is told that it has heard everything.
+    end_of_rib_held: bool,
     /// Seconds of the speaker's clock.
     clock: u32,
 }
@@ -126,6 +129,7 @@ impl Rib {
             ready: VecDeque::new(),
             own_addresses: Vec::new(),
             log_limit: LogLimit::default(),
+            end_of_rib_held: false,
             clock: 0,
         }
     }
@@ -352,7 +356,9 @@ impl Rib {
     }
 
     fn established(&self) -> impl Iterator<Item = (PeerIndex, &Peer)> {
-        (0..).map(PeerIndex).zip(&self.peers).filter_map(|(i, peer)| Some((i, peer.as_ref()?)))
+        let peers = (0..).map(PeerIndex).zip(&self.peers);
+        let peers = peers.filter_map(|(index, peer)| Some((index, peer.as_ref()?)));
+        peers.filter(|(_, peer)| peer.group != membership::NO_GROUP)
     }
 }
 

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::resync::Stream;
 use super::slots::{Slot, SlotSet};
+use super::stale::Stale;
 use crate::config::Policy;
 use crate::types::{Families, Family, RouterId};
 
@@ -60,6 +61,10 @@ pub(crate) struct Peer {
     v6: SlotSet,
     /// During a refresh by the peer (RFC 7313): what it has not sent again yet.
     unconfirmed: [Option<SlotSet>; 2],
+    /// What it told in a session that has ended, and not again since.
+    stale: [Stale; 2],
+    /// Families whose End-of-RIB is held back.
+    pub(crate) owed: Families,
     /// Held, but not eligible.
     pub(crate) ineligible: usize,
     /// Prefixes that the import policy denied: counted, their paths not kept. (Never walked, so the
@@ -78,6 +83,8 @@ impl Peer {
             v4: SlotSet::default(),
             v6: SlotSet::default(),
             unconfirmed: [None, None],
+            stale: [Stale::default(), Stale::default()],
+            owed: Families::NONE,
             ineligible: 0,
             denied: HashSet::new(),
         }
@@ -111,6 +118,36 @@ impl Peer {
         if let Some(unconfirmed) = self.unconfirmed_mut(family) {
             unconfirmed.remove(slot);
         }
+        self.stale_mut(family).confirm(slot);
+    }
+
+    pub(crate) const fn stale_of(&self, family: Family) -> &Stale {
+        let [v4, v6] = &self.stale;
+        match family {
+            Family::Ipv4 => v4,
+            Family::Ipv6 => v6,
+        }
+    }
+
+    pub(crate) const fn stale_mut(&mut self, family: Family) -> &mut Stale {
+        let [v4, v6] = &mut self.stale;
+        match family {
+            Family::Ipv4 => v4,
+            Family::Ipv6 => v6,
+        }
+    }
+
+    /// Stale paths of both families.
+    pub(crate) fn stale(&self) -> usize {
+        self.stale.iter().map(Stale::len).sum()
+    }
+
+    /// Forgets what only a session can have. A later session begins anew.
+    pub(crate) fn end_session(&mut self) {
+        self.announced = false;
+        self.unconfirmed = [None, None];
+        self.owed = Families::NONE;
+        self.denied = HashSet::new();
     }
 
     pub(crate) fn deny(&mut self, prefix: IpNet) {
@@ -121,6 +158,11 @@ impl Peer {
         if !self.denied.is_empty() {
             self.denied.remove(prefix);
         }
+    }
+
+    /// What counts for its limit: what is left of an earlier session does not.
+    pub(crate) fn claimed(&self) -> usize {
+        self.received().saturating_sub(self.stale())
     }
 
     pub(crate) fn received(&self) -> usize {

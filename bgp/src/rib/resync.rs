@@ -46,6 +46,9 @@ pub(crate) struct Resync {
     /// The same, asked for during the current pass: one more pass after it, however often.
     again: Families,
     again_framed: Families,
+    /// Families that an End-of-RIB has come due for during the current pass, or before the first:
+    /// it follows the next one.
+    again_end: Families,
     /// Where the pass is; `None` between passes.
     at: Option<(Family, Slot)>,
 }
@@ -62,6 +65,7 @@ impl Resync {
             framed: Families::NONE,
             again: Families::NONE,
             again_framed: Families::NONE,
+            again_end: Families::NONE,
             at: None,
         }
     }
@@ -77,6 +81,7 @@ impl Resync {
             framed: Families::NONE,
             again: Families::NONE,
             again_framed: Families::NONE,
+            again_end: Families::NONE,
             at: None,
         }
     }
@@ -96,25 +101,36 @@ impl Resync {
     }
 
     /// End-of-RIB markers that it still has to get.
-    pub(crate) const fn end_of_rib(&self) -> Families {
-        self.end_of_rib
+    pub(crate) fn end_of_rib(&self) -> Families {
+        self.end_of_rib.union(self.again_end)
     }
 
-    const fn begin(&mut self, next: u32) {
+    /// Additionally an End-of-RIB for each of `families`, after all that is known now.
+    pub(crate) fn owe(&mut self, families: Families) {
+        self.again_end = self.again_end.union(families);
+    }
+
+    fn begin(&mut self, next: u32) {
         self.next = next;
+        self.end_of_rib = self.end_of_rib();
         self.everything = self.again;
         self.framed = self.again_framed;
         self.again = Families::NONE;
         self.again_framed = Families::NONE;
+        self.again_end = Families::NONE;
     }
 
     const fn finish(&mut self) {
-        *self =
-            Self { again: self.again, again_framed: self.again_framed, ..Self::behind(self.next) };
+        *self = Self {
+            again: self.again,
+            again_framed: self.again_framed,
+            again_end: self.again_end,
+            ..Self::behind(self.next)
+        };
     }
 
     fn is_asked_again(&self) -> bool {
-        self.again != Families::NONE
+        self.again != Families::NONE || self.again_end != Families::NONE
     }
 
     /// Every change after this generation may still have to be sent.

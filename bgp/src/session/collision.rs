@@ -1,7 +1,9 @@
 //! Two connections to one peer, one survivor (RFC 4271 §6.8, RFC 6286 §2.3).
 //!
 //! The rule that every speaker follows: the connection opened by the side with the higher BGP
-//! Identifier wins (equal identifiers: the higher AS), except that Established always wins.
+//! Identifier wins (equal identifiers: the higher AS), except that Established always wins: unless
+//! graceful restart was negotiated and a second has passed since, because then the peer has restarted
+//! and forgotten the session (RFC 4724 §5).
 //!
 //! The RFC decides only when an OPEN arrives on one connection while the other is in OpenConfirm.
 //! Messages of two TCP connections overtake each other, so two ends can then see different states

@@ -31,36 +31,37 @@ pub struct Negotiated {
     pub peer_router_id: RouterId,
     /// The peer's hostname (FQDN capability), as sent.
     pub peer_hostname: Option<Vec<u8>>,
-    /// What the peer says about graceful restart (RFC 4724). We do not keep its routes for it.
-    pub peer_graceful_restart: Option<GracefulRestart>,
+    /// What the peer says about graceful restart (RFC 4724), if we offered it as well.
+    pub graceful_restart: Option<GracefulRestart>,
     /// Names of the capabilities that both sides have, for display.
     pub capabilities: Vec<&'static str>,
 }
 
-/// A peer's graceful restart capability.
+/// A peer's graceful restart capability, as it holds on a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GracefulRestart {
     /// R bit: it has restarted.
     pub restarted: bool,
-    /// N bit: RFC 8538.
+    /// N bit of both sides: a NOTIFICATION that is no Hard Reset leaves routes alone (RFC 8538).
     pub notification: bool,
     /// How long it asks us to keep its routes.
     pub restart_time: Duration,
-    /// Families it lists, of those that we route.
+    /// Families it lists, of those that we route: their routes may be kept when the session ends.
     pub families: Families,
+    /// F bit: those of `families` that it went on forwarding in before this session.
+    pub forwarding: Families,
 }
 
-/// How long a peer shall keep our routes when the TCP connection ends without a NOTIFICATION
-/// (RFC 4724): long enough to replace an agent.
-const RESTART_TIME_SECONDS: u16 = 120;
+/// Longest restart time that the 12 bits of the field hold.
+const MAX_RESTART_SECONDS: u16 = 4095;
 
 /// Our OPEN for a peer.
 ///
-/// Offers what this speaker really does: no add-path. Graceful restart is offered as the one who
-/// restarts: the kernel forwards without us, so peers may keep sending to us meanwhile. The R bit
-/// stays clear: it asks peers not to wait for our End-of-RIB, and that never waits for theirs.
+/// Offers what this speaker really does: no add-path. The F bit is always set: the kernel forwards
+/// without us, whatever happens to this process. `restarted` is the R bit: this speaker has just
+/// started and may have run before; a peer that restarts at the same time need not wait for us.
 #[must_use]
-pub fn local_open(local: &Local, peer: &PeerConfig) -> Open {
+pub fn local_open(local: &Local, peer: &PeerConfig, restarted: bool) -> Open {
     let mut capabilities: Vec<_> =
         peer.families.iter().map(|f| Capability::Multiprotocol(f.afi(), 1)).collect();
     capabilities.extend([
@@ -68,13 +69,16 @@ pub fn local_open(local: &Local, peer: &PeerConfig) -> Open {
         Capability::ExtendedMessage,
         Capability::FourOctetAs(local.asn),
         Capability::EnhancedRouteRefresh,
-        Capability::GracefulRestart {
-            restarted: false,
-            notification: false,
-            restart_time_seconds: RESTART_TIME_SECONDS,
-            families: peer.families.iter().map(|family| (family.afi(), 1, true)).collect(),
-        },
     ]);
+    capabilities.extend(peer.graceful_restart.map(|settings| {
+        let seconds = u16::try_from(settings.restart_time.as_secs()).unwrap_or(u16::MAX);
+        Capability::GracefulRestart {
+            restarted,
+            notification: settings.notification,
+            restart_time_seconds: seconds.min(MAX_RESTART_SECONDS),
+            families: peer.families.iter().map(|family| (family.afi(), 1, true)).collect(),
+        }
+    }));
     if !local.hostname.is_empty() {
         capabilities.push(Capability::Fqdn(local.hostname.clone().into_bytes(), Vec::new()));
     }
@@ -108,7 +112,7 @@ pub fn families_of(open: &Open) -> Families {
 #[must_use]
 pub fn negotiate(local: &Open, remote: &Open) -> Negotiated {
     let common = |wanted: &Capability| has(local, wanted) && has(remote, wanted);
-    let families = intersect(families_of(local), families_of(remote));
+    let families = families_of(local).intersection(families_of(remote));
     let four_octet_as = four_octet(local) && four_octet(remote);
     // RFC 8654 lets a peer that did not offer it send long messages to one that did. No speaker
     // does, and a stray length is likelier a broken stream than such a peer.
@@ -127,8 +131,8 @@ pub fn negotiate(local: &Open, remote: &Open) -> Negotiated {
         peer_asn: remote.asn(),
     };
     Negotiated {
-        receive: context(intersect(families, add_path(remote, local))),
-        send: context(intersect(families, add_path(local, remote))),
+        receive: context(families.intersection(add_path(remote, local))),
+        send: context(families.intersection(add_path(local, remote))),
         hold_time,
         keepalive: hold_time / 3,
         families,
@@ -140,7 +144,7 @@ pub fn negotiate(local: &Open, remote: &Open) -> Negotiated {
             Capability::Fqdn(hostname, _) => Some(hostname.clone()),
             _ => None,
         }),
-        peer_graceful_restart: graceful_restart(remote),
+        graceful_restart: agreed_restart(local, remote),
         capabilities: common_names(local, remote),
     }
 }
@@ -151,10 +155,6 @@ fn has(open: &Open, wanted: &Capability) -> bool {
 
 fn four_octet(open: &Open) -> bool {
     open.capabilities.iter().any(|c| matches!(c, Capability::FourOctetAs(_)))
-}
-
-const fn intersect(a: Families, b: Families) -> Families {
-    Families { ipv4: a.ipv4 && b.ipv4, ipv6: a.ipv6 && b.ipv6 }
 }
 
 /// Families in which `sender` may send several paths and `receiver` takes them (RFC 7911 §4).
@@ -176,16 +176,26 @@ fn add_path(sender: &Open, receiver: &Open) -> Families {
         }
         families
     };
-    intersect(with(sender, SEND), with(receiver, RECEIVE))
+    with(sender, SEND).intersection(with(receiver, RECEIVE))
+}
+
+/// Both must have offered it.
+fn agreed_restart(local: &Open, remote: &Open) -> Option<GracefulRestart> {
+    let ours = graceful_restart(local)?;
+    let theirs = graceful_restart(remote)?;
+    Some(GracefulRestart { notification: ours.notification && theirs.notification, ..theirs })
 }
 
 fn graceful_restart(remote: &Open) -> Option<GracefulRestart> {
     remote.capabilities.iter().find_map(|capability| match capability {
         Capability::GracefulRestart { restarted, notification, restart_time_seconds, families } => {
-            let mut listed = Families::NONE;
-            for (afi, safi, _) in families {
+            let (mut listed, mut forwarding) = (Families::NONE, Families::NONE);
+            for (afi, safi, preserved) in families {
                 if let Some(family) = Family::from_afi_safi(*afi, *safi) {
                     listed.insert(family);
+                    if *preserved {
+                        forwarding.insert(family);
+                    }
                 }
             }
             Some(GracefulRestart {
@@ -193,6 +203,7 @@ fn graceful_restart(remote: &Open) -> Option<GracefulRestart> {
                 notification: *notification,
                 restart_time: Duration::from_secs((*restart_time_seconds).into()),
                 families: listed,
+                forwarding,
             })
         }
         _ => None,

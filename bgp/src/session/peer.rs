@@ -25,6 +25,9 @@ use crate::wire::{MessageType, RouteRefresh, encode};
 /// How old a silent inbound connection must be before a new one from the same peer replaces it: a
 /// peer that crashed in between has forgotten the old one.
 const REPLACE_AFTER: Duration = Duration::from_secs(10);
+/// A session younger than this is not replaced by another one of its peer: two connections that
+/// cross at the start are a collision, not a restart.
+const REPLACEABLE_AFTER: Duration = Duration::from_secs(1);
 /// Closed connections whose last bytes the driver has not asked for. More than the driver can be
 /// behind; the oldest is forgotten beyond.
 const MAX_FAREWELLS: usize = 8;
@@ -41,6 +44,8 @@ pub struct Peer {
     /// Started, and not stopped since.
     pub(super) enabled: bool,
     pub(super) jitter: Jitter,
+    /// Until then, and until the first session, OPENs say that we have restarted.
+    pub(super) restarted_until: Option<Instant>,
     /// Errors of the peer, or short sessions, in a row.
     pub(super) errors: u32,
     pub(super) flaps: u32,
@@ -67,6 +72,7 @@ impl Peer {
             outgoing: Machine::idle(),
             incoming: Machine::idle(),
             enabled: false,
+            restarted_until: None,
             jitter: Jitter::new(seed),
             errors: 0,
             flaps: 0,
@@ -83,6 +89,14 @@ impl Peer {
                 connect_retries: 0,
             },
         }
+    }
+
+    /// Until then, the OPENs before the first session say that we have restarted (R bit, RFC 4724
+    /// §3).
+    #[must_use]
+    pub const fn restarted_until(mut self, until: Instant) -> Self {
+        self.restarted_until = Some(until);
+        self
     }
 
     /// Starts the peer: dials, or listens if it is passive.
@@ -158,6 +172,12 @@ impl Peer {
             State::OpenSent if self.is_stale(now) => {
                 self.fire(now, Side::Incoming, Event::OpenCollisionDump, Some(Fault::Collision));
             }
+            // A peer that restarted has forgotten its session; its OPEN will tell (RFC 4724 §5).
+            State::Established
+                if self.outgoing.state == State::Idle && self.is_replaceable(now) =>
+            {
+                std::mem::swap(&mut self.outgoing, &mut self.incoming);
+            }
             State::Connect | State::OpenSent | State::OpenConfirm | State::Established => {
                 return Err(Refusal::Busy);
             }
@@ -170,6 +190,16 @@ impl Peer {
         self.fire(now, Side::Incoming, Event::TcpConnectionConfirmed, None);
         self.settle(now);
         Ok(id)
+    }
+
+    /// May the established session be given up for another one that the peer opens?
+    pub(super) fn is_replaceable(&self, now: Instant) -> bool {
+        let agreed = self.established_side().is_some_and(|side| {
+            let link = self.machine_ref(side).link.as_ref();
+            let negotiated = link.and_then(|link| link.negotiated.as_ref());
+            negotiated.is_some_and(|negotiated| negotiated.graceful_restart.is_some())
+        });
+        agreed && now.saturating_duration_since(self.stats.since) >= REPLACEABLE_AFTER
     }
 
     fn is_stale(&self, now: Instant) -> bool {
@@ -416,6 +446,7 @@ fn depends_on(config: &PeerConfig) -> impl PartialEq + use<> {
         ebgp_multihop,
         route_reflector_client,
         families,
+        graceful_restart,
         ..
     } = config;
     let Asn(asn) = *asn;
@@ -427,5 +458,7 @@ fn depends_on(config: &PeerConfig) -> impl PartialEq + use<> {
         *ebgp_multihop,
         *route_reflector_client,
         (families.ipv4, families.ipv6),
+        // What the OPEN says of it; the rest is ours alone.
+        graceful_restart.map(|settings| (settings.restart_time, settings.notification)),
     )
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::session::collision::{self, Identity, Side, Verdict};
 use crate::session::fault::Fault;
 use crate::session::link::{ConnectionId, Held, count};
-use crate::session::negotiate::{local_open, negotiate};
+use crate::session::negotiate::negotiate;
 use crate::session::open_check::{self, Expected};
 use crate::session::output::SessionEvent;
 use crate::session::peer::Peer;
@@ -16,6 +16,9 @@ use crate::wire::error::DecodeError;
 use crate::wire::notification::{cease, error_code, open};
 use crate::wire::open::Open;
 use crate::wire::{self, HEADER_LEN, Message, MessageType};
+
+/// Why a session ended that its peer has forgotten.
+const REPLACED: &str = "the peer has restarted and opened a new session";
 
 impl Peer {
     /// Takes bytes as read from TCP, in any chunks, and hands what they mean to `sink`, in order.
@@ -239,7 +242,7 @@ impl Peer {
 
     /// A well-formed OPEN: does it fit the configuration, and does this connection survive?
     fn opened(&mut self, now: Instant, side: Side, remote: &Open) {
-        let local = local_open(&self.local, &self.config);
+        let local = self.own_open(now);
         let expected = Expected {
             asn: self.config.asn,
             local_asn: self.local.asn,
@@ -259,6 +262,11 @@ impl Peer {
             Verdict::Wins => {
                 let lost = Some(Fault::Collision);
                 self.fire(now, side.other(), Event::OpenCollisionDump, lost);
+            }
+            // RFC 4724 §5: a peer with graceful restart that begins again has lost the old session.
+            Verdict::Loses if other == State::Established && self.is_replaceable(now) => {
+                let lost = Fault::ConnectionLost(REPLACED.to_owned());
+                self.fire(now, side.other(), Event::TcpConnectionFails, Some(lost));
             }
             Verdict::Loses => {
                 self.fire(now, side, Event::OpenCollisionDump, Some(Fault::Collision));

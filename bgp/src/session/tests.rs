@@ -77,7 +77,7 @@ fn peer_in(state: State, now: Instant) -> Peer {
             peer.connected(now, conn, here());
             let mut bytes = Vec::new();
             if state >= State::OpenConfirm {
-                encode::open(&local_open(&local(2), &config(1)), &mut bytes);
+                encode::open(&local_open(&local(2), &config(1), false), &mut bytes);
             }
             if state == State::Established {
                 encode::keepalive(&mut bytes);
@@ -252,8 +252,10 @@ fn every_cell_does_what_is_documented() {
             if matches!(event, Event::BgpOpen | Event::BgpOpenDelayed)
                 && let Some(link) = peer.outgoing.link.as_mut()
             {
-                let (ours, theirs) =
-                    (local_open(&local(1), &config(2)), local_open(&local(2), &config(1)));
+                let (ours, theirs) = (
+                    local_open(&local(1), &config(2), false),
+                    local_open(&local(2), &config(1), false),
+                );
                 link.negotiated = Some(Arc::new(negotiate(&ours, &theirs)));
             }
             let conn = peer.outgoing.link.as_ref().map(|link| link.id);

@@ -18,6 +18,7 @@ use crate::session::timer::{
 };
 use crate::wire::error::Notification;
 use crate::wire::notification::error_code;
+use crate::wire::open::Open;
 use crate::wire::{MessageType, encode};
 
 /// A session that lived this long clears the record of errors.
@@ -153,7 +154,7 @@ impl Peer {
             Action::Start => self.start_automatically(now),
             Action::SendOpen => {
                 let mut bytes = Vec::new();
-                encode::open(&local_open(&self.local, &self.config), &mut bytes);
+                encode::open(&self.own_open(now), &mut bytes);
                 self.queue(side, MessageType::Open, bytes);
             }
             Action::SendKeepalive => self.send_keepalive(side),
@@ -171,6 +172,11 @@ impl Peer {
             }
             Action::Drop => self.close(side),
         }
+    }
+
+    pub(super) fn own_open(&self, now: Instant) -> Open {
+        let restarted = self.restarted_until.is_some_and(|until| now < until);
+        local_open(&self.local, &self.config, restarted)
     }
 
     fn dial(&mut self, now: Instant, side: Side) {
@@ -224,6 +230,8 @@ impl Peer {
 
     fn establish(&mut self, now: Instant, side: Side) {
         self.hold_down = None;
+        // The peer knows; what ends this session will not be that restart.
+        self.restarted_until = None;
         self.stats.established_count += 1;
         self.stats.since = now;
         let Some(link) = self.machine_ref(side).link.as_ref() else { return };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use super::neighbour::{Neighbour, group_key};
+use super::neighbour::{Neighbour, Stage, group_key};
 use super::{Speaker, identity};
 use crate::config::{Config, PeerConfig};
 use crate::session::{self, Local};
@@ -41,6 +41,7 @@ impl Speaker {
                 None => self.add(now, peer),
             }
         }
+        self.review_deferral(now);
     }
 
     fn local(&self) -> Local {
@@ -67,6 +68,11 @@ impl Speaker {
         // Peers of one speaker must not move in step, nor all speakers with one peer.
         let seed = u64::from(self.config.router_id.0.to_bits()) << 32 | u64::from(number);
         let mut session = session::Peer::new(now, number, self.local(), peer.clone(), seed);
+        if let Some(until) =
+            peer.graceful_restart.and_then(|settings| self.start.checked_add(settings.restart_time))
+        {
+            session = session.restarted_until(until);
+        }
         session.start(now);
         self.neighbours.push(Neighbour::new(session, peer.clone()));
         self.by_endpoint.insert(peer.endpoint(), number);
@@ -77,10 +83,11 @@ impl Speaker {
         let Some(number) = self.by_endpoint.remove(&endpoint) else { return };
         let Some(neighbour) = self.neighbours.get_mut(number) else { return };
         let notification = Notification::new(error_code::CEASE, cease::PEER_DECONFIGURED);
-        neighbour.session.stop(now, &notification);
         neighbour.record.leaving = true;
+        neighbour.session.stop(now, &notification);
         let outputs = self.outputs.len();
         self.attend(now, number);
+        self.drop_kept(now, number);
         // Nothing to close: nobody will ask for its last words.
         let closes = self.outputs.iter().skip(outputs);
         if !closes.into_iter().any(|output| matches!(output, super::Output::Close { .. })) {
@@ -91,6 +98,7 @@ impl Speaker {
     fn reset_all(&mut self, now: Instant) {
         let numbers: Vec<u32> = self.by_endpoint.values().copied().collect();
         for number in numbers {
+            self.drop_kept(now, number);
             if let Some(neighbour) = self.neighbours.get_mut(number)
                 && neighbour.record.up.is_some()
             {
@@ -102,18 +110,33 @@ impl Speaker {
         }
     }
 
+    fn drop_kept(&mut self, now: Instant, number: u32) {
+        let Self { rib, by_index, outputs, neighbours, .. } = self;
+        if let Some(neighbour) = neighbours.get_mut(number) {
+            neighbour.record.drop_kept(&mut Stage { now, number, rib, by_index, outputs });
+        }
+    }
+
     fn change(&mut self, now: Instant, number: u32, peer: &PeerConfig) {
         let local = self.local();
         let Some(neighbour) = self.neighbours.get_mut(number) else { return };
         let old = std::mem::replace(&mut neighbour.record.config, peer.clone());
-        neighbour.session.reconfigure(now, local, peer.clone());
+        let reset = neighbour.session.reconfigure(now, local, peer.clone());
         // A pause for too many prefixes ends with the change that may be its cure.
         if old != *peer && neighbour.session.held_down_until().is_some() {
             let notification = Notification::new(error_code::CEASE, cease::CONFIGURATION_CHANGE);
             neighbour.session.reset(now, &notification, None);
         }
         self.attend(now, number);
+        if reset || !peer.graceful_restart.is_some_and(|settings| settings.helper) {
+            self.drop_kept(now, number);
+        }
         let Some(neighbour) = self.neighbours.get_mut(number) else { return };
+        if let Some(kept) = neighbour.record.kept
+            && old.import != peer.import
+        {
+            self.rib.set_import(kept.index, peer.import.clone());
+        }
         let Some(up) = neighbour.record.up.clone() else { return };
         let key = group_key(peer, &up.negotiated, up.local);
         self.rib.regroup(up.index, key);

@@ -14,6 +14,7 @@ mod neighbour;
 mod output;
 mod parity;
 mod receive;
+mod restart;
 mod views;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -32,6 +33,7 @@ use crate::wire::notification::{cease, error_code};
 
 pub use crate::session::ConnectionId;
 pub use output::{Disposition, DownReason, FibOrigin, OpenRefusal, Output, Refusal, SpeakerEvent};
+pub use restart::DEFERRAL;
 
 /// How long a peer that held too many prefixes is neither dialled nor accepted.
 pub const PREFIX_LIMIT_PAUSE: Duration = Duration::from_secs(300);
@@ -52,6 +54,8 @@ pub struct Speaker {
     outputs: VecDeque<Output>,
     /// Nobody needs to be called before.
     deadline: Option<Instant>,
+    /// Until then at most, End-of-RIB is held back.
+    deferred_until: Option<Instant>,
     start: Instant,
 }
 
@@ -68,8 +72,10 @@ impl Speaker {
             by_index: Vec::new(),
             outputs: VecDeque::new(),
             deadline: None,
+            deferred_until: Some(now + DEFERRAL),
             start: now,
         };
+        speaker.rib.hold_end_of_rib();
         speaker.configure(now, config);
         speaker
     }

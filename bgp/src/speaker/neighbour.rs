@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::ConnectionId;
 use super::output::{Disposition, DownReason, Output, SpeakerEvent};
+use super::restart::Kept;
 use crate::config::PeerConfig;
 use crate::rib::{GroupKey, PeerIndex, PrefixLimitExceeded, Rib, Session};
 use crate::session::{self, Fault, Negotiated, PeerEvent, SessionEvent};
@@ -31,6 +32,8 @@ pub(super) struct Record {
     pub(super) config: PeerConfig,
     /// In Established: where the RIB knows it, and the connection that carries it.
     pub(super) up: Option<Up>,
+    /// Without a session: paths that stay while the peer restarts.
+    pub(super) kept: Option<Kept>,
     /// Removed from the configuration; only its last words are left to be sent.
     pub(super) leaving: bool,
     pub(super) malformed: MalformedCounts,
@@ -114,6 +117,7 @@ impl Neighbour {
         let record = Record {
             config,
             up: None,
+            kept: None,
             leaving: false,
             malformed: MalformedCounts::default(),
             refreshes_sent: 0,
@@ -156,8 +160,18 @@ impl Record {
         }
         let key = group_key(&self.config, &negotiated, local);
         let session = rib_session(&self.config, &negotiated);
-        // 65534 sessions at a time; one more gets no routes and takes none.
-        let Some(index) = stage.rib.peer_up(session, key) else { return };
+        let index = match self.kept.take() {
+            Some(kept) => {
+                let families = self.families_to_keep(&negotiated);
+                stage.rib.peer_back(kept.index, session, key, families);
+                kept.index
+            }
+            None => match stage.rib.peer_up(session, key) {
+                Some(index) => index,
+                // 65534 sessions at a time; one more gets no routes and takes none.
+                None => return,
+            },
+        };
         if stage.by_index.len() <= index.position() {
             stage.by_index.resize(index.position() + 1, u32::MAX);
         }
@@ -177,7 +191,7 @@ impl Record {
     fn down(&mut self, stage: &mut Stage<'_>, fault: &Fault, established: bool) {
         let peer = self.config.address;
         if let Some(up) = self.up.take() {
-            stage.rib.peer_down(up.index);
+            self.end_session(stage, &up, fault);
         }
         if let Fault::Malformed(error) = fault {
             self.malformed.session_reset += 1;
@@ -229,6 +243,8 @@ impl Record {
         let Some(up) = self.up.as_mut() else { return };
         if !up.end_of_rib.contains(family) {
             up.end_of_rib.insert(family);
+            let index = up.index;
+            self.sweep(stage, index, family);
             self.tell(stage, SpeakerEvent::EndOfRib { peer: self.config.address, family });
         }
     }
@@ -271,6 +287,8 @@ impl Record {
             | SpeakerEvent::PrefixLimit { .. } => self.explained = true,
             SpeakerEvent::SessionDown { .. }
             | SpeakerEvent::EndOfRib { .. }
+            | SpeakerEvent::PathsKept { .. }
+            | SpeakerEvent::StaleRemoved { .. }
             | SpeakerEvent::MalformedAttribute { .. }
             | SpeakerEvent::UnknownNeighbour { .. } => {}
         }

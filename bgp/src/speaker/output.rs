@@ -1,6 +1,7 @@
 //! What a speaker wants done, and what it has to say.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -131,6 +132,22 @@ pub enum SpeakerEvent {
         /// Family.
         family: Family,
     },
+    /// The session ended, and the peer's paths stay while it restarts (RFC 4724 §4.2).
+    PathsKept {
+        /// Peer.
+        peer: IpAddr,
+        /// How many.
+        paths: usize,
+        /// How long it may be away.
+        restart_time: Duration,
+    },
+    /// Paths that were kept are gone: the peer did not send them again, or not in time.
+    StaleRemoved {
+        /// Peer.
+        peer: IpAddr,
+        /// How many.
+        paths: usize,
+    },
     /// The peer holds more prefixes than it may; the session was closed (Cease 6/1).
     PrefixLimit {
         /// Peer.
@@ -143,7 +160,13 @@ pub enum SpeakerEvent {
 impl SpeakerEvent {
     /// Something went wrong, as opposed to well.
     pub(super) const fn is_trouble(&self) -> bool {
-        !matches!(self, Self::SessionUp { .. } | Self::EndOfRib { .. })
+        !matches!(
+            self,
+            Self::SessionUp { .. }
+                | Self::EndOfRib { .. }
+                | Self::PathsKept { .. }
+                | Self::StaleRemoved { .. }
+        )
     }
 }
 

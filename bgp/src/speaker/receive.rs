@@ -24,6 +24,7 @@ impl Speaker {
             let event = SpeakerEvent::PrefixLimit { peer, limit: exceeded.limit };
             neighbour.record.tell(&mut stage, event);
             let notification = Notification::new(error_code::CEASE, cease::MAX_PREFIXES);
+            let notification = neighbour.record.final_word(notification);
             neighbour.session.reset(now, &notification, Some(PREFIX_LIMIT_PAUSE));
         }
         self.attend(now, number);
@@ -49,16 +50,16 @@ impl Speaker {
                 session::Output::Event(event) => neighbour.record.changed(&mut stage, event),
             }
         }
+        self.review_deferral(now);
         self.watch(number);
     }
 
     /// The deadline is not later than that of this peer.
     pub(super) fn watch(&mut self, number: u32) {
-        let theirs = self.neighbours.get(number).and_then(|n| n.session.poll_timeout());
-        self.deadline = match (self.deadline, theirs) {
-            (Some(ours), Some(theirs)) => Some(ours.min(theirs)),
-            (deadline, None) | (None, deadline) => deadline,
-        };
+        let Some(neighbour) = self.neighbours.get(number) else { return };
+        let theirs = [neighbour.session.poll_timeout(), neighbour.record.stale_until(&self.rib)];
+        let ours = [self.deadline, self.deferred_until];
+        self.deadline = ours.into_iter().chain(theirs).flatten().min();
     }
 
     /// When to call `handle_timeout` at the latest. May be earlier than needed.
@@ -73,11 +74,16 @@ impl Speaker {
             return;
         }
         self.deadline = None;
+        self.review_deferral(now);
         let numbers: Vec<u32> = self.neighbours.iter().map(|(number, _)| number).collect();
         for number in numbers {
-            if let Some(neighbour) = self.neighbours.get_mut(number)
-                && neighbour.session.poll_timeout().is_some_and(|at| at <= now)
-            {
+            let Self { rib, by_index, outputs, neighbours, .. } = self;
+            let Some(neighbour) = neighbours.get_mut(number) else { continue };
+            if neighbour.record.stale_until(rib).is_some_and(|at| at <= now) {
+                let mut stage = Stage { now, number, rib, by_index, outputs };
+                neighbour.record.expire_stale(&mut stage);
+            }
+            if neighbour.session.poll_timeout().is_some_and(|at| at <= now) {
                 neighbour.session.handle_timeout(now);
                 self.attend(now, number);
             }

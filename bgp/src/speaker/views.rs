@@ -6,7 +6,11 @@ use super::Speaker;
 use super::neighbour::Neighbour;
 use crate::rib::{PathEntry, PeerCounts, PeerIndex, PrefixEntry};
 use crate::session::State;
-use crate::view::{PathFrom, PathView, PeerError, PeerView, RouteView, SessionState, Summary};
+use crate::types::Family;
+use crate::view::{
+    PathFrom, PathView, PeerError, PeerView, RestartPhase, RestartView, RouteView, SessionState,
+    Summary,
+};
 
 impl Speaker {
     /// All configured peers, by address and port; those on standby while they are up.
@@ -15,10 +19,13 @@ impl Speaker {
         self.expected().map(|neighbour| self.peer(now, neighbour)).collect()
     }
 
-    /// Peers that have a session, or should.
+    /// Peers that have a session or paths, or should.
     fn expected(&self) -> impl Iterator<Item = &Neighbour> {
         let neighbours = self.by_endpoint.values().filter_map(|n| self.neighbours.get(*n));
-        neighbours.filter(|n| n.record.up.is_some() || !n.record.config.standby)
+        neighbours.filter(|neighbour| {
+            let record = &neighbour.record;
+            record.up.is_some() || record.kept.is_some() || !record.config.standby
+        })
     }
 
     /// All prefixes with their paths, sorted.
@@ -47,8 +54,9 @@ impl Speaker {
         let config = &record.config;
         let stats = session.stats();
         let negotiated = session.negotiated();
-        let counts =
-            record.up.as_ref().map_or(PeerCounts::default(), |up| self.rib.counts(up.index));
+        let index = record.up.as_ref().map(|up| up.index);
+        let index = index.or_else(|| record.kept.map(|kept| kept.index));
+        let counts = index.map_or(PeerCounts::default(), |index| self.rib.counts(index));
         let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let mut messages_sent = stats.sent;
         messages_sent.route_refresh += record.refreshes_sent;
@@ -65,6 +73,7 @@ impl Speaker {
             local_address: session.local_address().map(|local| local.ip().to_canonical()),
             families: negotiated.map_or(Vec::new(), |n| n.families.iter().collect()),
             end_of_rib: record.up.as_ref().map_or(Vec::new(), |up| up.end_of_rib.iter().collect()),
+            restart: self.restart(now, neighbour),
             received: number(counts.received),
             accepted: number(counts.accepted),
             sent: number(counts.sent),
@@ -83,6 +92,37 @@ impl Speaker {
             }),
             import: config.import.clone(),
             export: config.export.clone(),
+        }
+    }
+
+    fn restart(&self, now: Instant, neighbour: &Neighbour) -> RestartView {
+        let Neighbour { record, .. } = neighbour;
+        let up = record.up.as_ref();
+        let index = up.map(|up| up.index).or_else(|| record.kept.map(|kept| kept.index));
+        let stale: Vec<(Family, usize)> = Family::ALL
+            .into_iter()
+            .map(|family| (family, index.map_or(0, |index| self.rib.stale(index, family))))
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        let agreed = up.and_then(|up| up.negotiated.graceful_restart.as_ref());
+        let phase = match up {
+            None if record.kept.is_some() => RestartPhase::Away,
+            Some(_) if !stale.is_empty() => RestartPhase::Back,
+            Some(up) if agreed.is_some() && self.rib.owes_end_of_rib(up.index) => {
+                RestartPhase::Restarting
+            }
+            Some(_) | None => RestartPhase::None,
+        };
+        let until = record.stale_until(&self.rib);
+        RestartView {
+            phase,
+            negotiated: agreed.is_some(),
+            notification: agreed.is_some_and(|agreed| agreed.notification),
+            peer_restarted: agreed.is_some_and(|agreed| agreed.restarted),
+            peer_restart_time: agreed.map_or(Duration::ZERO, |agreed| agreed.restart_time),
+            forwarding: agreed.map_or(Vec::new(), |agreed| agreed.forwarding.iter().collect()),
+            stale,
+            left: until.map(|until| until.saturating_duration_since(now)),
         }
     }
 

@@ -190,6 +190,26 @@ impl Notification {
         Self { code: error_code::CEASE, subcode, data }
     }
 
+    /// The same as a Hard Reset (RFC 8538 §3.1): the receiver keeps no routes for it.
+    #[must_use]
+    pub fn hard_reset(self) -> Self {
+        let mut data = vec![self.code, self.subcode];
+        data.extend(self.data);
+        Self { code: error_code::CEASE, subcode: cease::HARD_RESET, data }
+    }
+
+    /// What a Hard Reset carries.
+    fn carried(&self) -> Option<Self> {
+        match (self.code, self.subcode, self.data.as_slice()) {
+            (error_code::CEASE, cease::HARD_RESET, [code, subcode, data @ ..])
+                if (*code, *subcode) != (error_code::CEASE, cease::HARD_RESET) =>
+            {
+                Some(Self { code: *code, subcode: *subcode, data: data.to_vec() })
+            }
+            _ => None,
+        }
+    }
+
     /// The shutdown communication (RFC 9003) of a 6/2 or 6/4, also inside a Hard Reset
     /// (RFC 8538 §3.1), made safe to print: control characters and invalid UTF-8 are escaped.
     /// When the length octet promises more than came, what came.
@@ -223,6 +243,9 @@ impl fmt::Display for Notification {
             None => {}
         }
         write!(f, " ({}/{})", self.code, self.subcode)?;
+        if let Some(carried) = self.carried() {
+            return write!(f, ": {carried}");
+        }
         if let Some(text) = self.communication() {
             return write!(f, ": \"{text}\"");
         }

@@ -48,7 +48,7 @@ pub(crate) fn config() -> PeerConfig {
         export: Policy::All,
         default_originate: false,
         max_prefixes: None,
-        graceful_restart: Some(GracefulRestart::of(PeerKind::Mesh)),
+        graceful_restart: Some(GracefulRestart::of(PeerKind::Tor)),
     }
 }
 

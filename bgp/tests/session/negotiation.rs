@@ -9,7 +9,7 @@ use bgp::wire::open::{Capability, Open};
 use crate::dut::{config, local, open};
 
 fn ours() -> Open {
-    local_open(&local(), &config())
+    local_open(&local(), &config(), false)
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn our_open_offers_what_we_do_and_nothing_else() {
     );
     let nameless = bgp::session::Local { hostname: String::new(), ..local() };
     let large = bgp::session::Local { asn: Asn(4_200_000_000), ..nameless };
-    let open = local_open(&large, &config());
+    let open = local_open(&large, &config(), false);
     assert_eq!((open.my_as, open.asn()), (23456, Asn(4_200_000_000)));
     assert!(!open.capabilities.iter().any(|c| matches!(c, Capability::Fqdn(..))));
 }
@@ -123,7 +123,7 @@ fn common_capabilities_are_named_and_graceful_restart_is_shown_in_detail() {
         ["ipv4-unicast", "ipv6-unicast", "route-refresh", "4-octet-as", "graceful-restart", "fqdn"]
     );
     assert_eq!(n.peer_hostname.as_deref(), Some(b"tor1".as_slice()));
-    let restart = n.peer_graceful_restart.unwrap();
+    let restart = n.graceful_restart.unwrap();
     assert!(restart.restarted && !restart.notification);
     assert_eq!(restart.restart_time, Duration::from_secs(120));
     assert_eq!(restart.families, Families { ipv4: true, ipv6: false });

@@ -11,7 +11,10 @@
 )]
 mod speaker_net;
 
+mod crafted;
+mod graceful;
 mod parity;
+mod reflectors;
 
 use std::time::Duration;
 

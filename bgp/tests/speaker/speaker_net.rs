@@ -72,6 +72,19 @@ pub(crate) struct Node {
     closing: BTreeSet<ConnectionId>,
 }
 
+impl Node {
+    fn new(now: Instant, config: Config) -> Self {
+        Self {
+            speaker: Speaker::new(now, config),
+            fib: BTreeMap::new(),
+            fib_changes: 0,
+            events: Vec::new(),
+            writable: BTreeSet::new(),
+            closing: BTreeSet::new(),
+        }
+    }
+}
+
 pub(crate) struct Net {
     pub(crate) now: Instant,
     pub(crate) nodes: Vec<Node>,
@@ -81,30 +94,28 @@ pub(crate) struct Net {
     pub(crate) stuck: BTreeSet<(usize, ConnectionId)>,
     /// Nodes that cannot be connected to.
     pub(crate) unreachable: BTreeSet<usize>,
+    /// Nodes without a process.
+    dead: BTreeSet<usize>,
     /// Octets that a call of `receive` gets at most.
     pub(crate) chunk: usize,
     pub(crate) octets: usize,
+    recorded: Option<(usize, Vec<u8>)>,
 }
 
 impl Net {
     pub(crate) fn new(configs: Vec<Config>) -> Self {
         let now = Instant::now();
-        let node = |config| Node {
-            speaker: Speaker::new(now, config),
-            fib: BTreeMap::new(),
-            fib_changes: 0,
-            events: Vec::new(),
-            writable: BTreeSet::new(),
-            closing: BTreeSet::new(),
-        };
+        let node = |config| Node::new(now, config);
         Self {
             now,
             nodes: configs.into_iter().map(node).collect(),
             wires: BTreeMap::new(),
             stuck: BTreeSet::new(),
             unreachable: BTreeSet::new(),
+            dead: BTreeSet::new(),
             chunk: 50,
             octets: 0,
+            recorded: None,
         }
     }
 
@@ -122,25 +133,39 @@ impl Net {
         panic!("the network never comes to rest");
     }
 
+    /// Runs until nothing happens; what `node` sent meanwhile.
+    pub(crate) fn record(&mut self, node: usize) -> Vec<u8> {
+        self.recorded = Some((node, Vec::new()));
+        self.settle();
+        self.recorded.take().map_or(Vec::new(), |(_, bytes)| bytes)
+    }
+
     /// Lets time pass, timer by timer.
     pub(crate) fn run(&mut self, period: Duration) {
         let end = self.now + period;
         loop {
             self.settle();
-            let next = self.nodes.iter().filter_map(|node| node.speaker.poll_timeout()).min();
+            let alive = (0..self.nodes.len()).filter(|node| !self.dead.contains(node));
+            let alive: Vec<usize> = alive.collect();
+            let timeout = |node: &usize| self.nodes[*node].speaker.poll_timeout();
+            let next = alive.iter().filter_map(timeout).min();
             match next.filter(|at| *at <= end) {
                 None => break,
                 Some(at) => self.now = self.now.max(at),
             }
-            for node in &mut self.nodes {
-                node.speaker.handle_timeout(self.now);
+            for node in alive {
+                self.nodes[node].speaker.handle_timeout(self.now);
             }
         }
         self.now = end;
     }
 
-    fn turn(&mut self, index: usize) -> bool {
+    /// One turn of one node; true if it did anything.
+    pub(crate) fn turn(&mut self, index: usize) -> bool {
         let mut moved = false;
+        if self.dead.contains(&index) {
+            return false;
+        }
         self.nodes[index].speaker.flush(self.now);
         while let Some(output) = self.nodes[index].speaker.poll_output() {
             moved = true;
@@ -216,11 +241,38 @@ impl Net {
         if let Some((other, theirs)) = self.wires.get(&(index, conn)).copied() {
             let bytes: Vec<u8> = out.concat();
             self.octets += bytes.len();
+            if let Some((_, recorded)) = self.recorded.as_mut().filter(|(node, _)| *node == index) {
+                recorded.extend(&bytes);
+            }
             for chunk in bytes.chunks(self.chunk) {
                 self.nodes[other].speaker.receive(self.now, theirs, chunk);
             }
         }
         true
+    }
+
+    /// The process of a node ends like after SIGKILL: the kernel closes its connections.
+    pub(crate) fn kill(&mut self, node: usize) {
+        self.unreachable.insert(node);
+        self.dead.insert(node);
+        let conns = self.wires.keys().filter(|(at, _)| *at == node);
+        for (_, conn) in conns.copied().collect::<Vec<_>>() {
+            self.cut(node, conn, false);
+        }
+    }
+
+    /// A node loses its power: nobody hears of it.
+    pub(crate) fn power_off(&mut self, node: usize) {
+        self.unreachable.insert(node);
+        self.dead.insert(node);
+        self.wires.retain(|(at, _), (other, _)| *at != node && *other != node);
+    }
+
+    /// A new process on a node that was killed.
+    pub(crate) fn start(&mut self, node: usize, config: Config) {
+        self.unreachable.remove(&node);
+        self.dead.remove(&node);
+        self.nodes[node] = Node::new(self.now, config);
     }
 
     /// The TCP connection breaks; the node at `index` hears of it as well if `both`.

@@ -129,6 +129,26 @@ pub(super) fn node(node: &NodeView) -> String {
     sheet.0
 }
 
+/// What was agreed, and what goes on.
+fn graceful_restart(peer: &PeerView) -> String {
+    let restart = &peer.graceful_restart;
+    let stale: Vec<String> =
+        restart.stale.iter().map(|(family, paths)| format!("{paths} {family}")).collect();
+    let left = restart.seconds_left.map_or_else(String::new, |left| format!(" ({})", short(left)));
+    let agreed = if restart.negotiated {
+        let after = if restart.notification { ", after a NOTIFICATION as well" } else { "" };
+        format!("yes, the peer may be away for {} s{after}", restart.peer_restart_seconds)
+    } else {
+        "no".to_owned()
+    };
+    match restart.phase.as_str() {
+        "away" => format!("the peer is away, {} paths are kept{left}", stale.join(", ")),
+        "back" => format!("the peer is back, {} paths to be sent again{left}", stale.join(", ")),
+        "restarting" => format!("{agreed}; we have not told it everything yet"),
+        _ => agreed,
+    }
+}
+
 pub(super) fn peer(peer: &PeerView) -> String {
     let mut sheet = Sheet::default();
     let up = peer.state == "Established";
@@ -160,6 +180,7 @@ pub(super) fn peer(peer: &PeerView) -> String {
                 ),
             )
             .line("Families", joined(&peer.families))
+            .line("End-of-RIB", joined(&peer.end_of_rib))
             .line("Capabilities", joined(&peer.capabilities))
             .line(
                 "Prefixes",
@@ -169,6 +190,7 @@ pub(super) fn peer(peer: &PeerView) -> String {
                 ),
             );
     }
+    sheet.line("Graceful restart", graceful_restart(peer));
     sheet
         .line("Import", &peer.import)
         .line("Export", &peer.export)

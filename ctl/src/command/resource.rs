@@ -218,6 +218,8 @@ impl Resource for PeerView {
                 String::new()
             }
         }),
+        Column::wide("GR", graceful_restart),
+        Column::wide("STALE", |p| p.graceful_restart.stale.values().sum::<u64>().to_string()),
         // What went wrong before it came up is history: `describe` tells it.
         Column::new("LAST-ERROR", |p| match &p.last_error {
             Some(error) if !is_up(p) => format!("{} ({})", error.message, error.code),
@@ -254,6 +256,17 @@ impl Resource for PeerView {
 
 fn is_up(peer: &PeerView) -> bool {
     peer.state == "Established"
+}
+
+/// What goes on, or whether a restart would be graceful.
+fn graceful_restart(peer: &PeerView) -> String {
+    let restart = &peer.graceful_restart;
+    match restart.phase.as_str() {
+        "" | "none" if restart.negotiated => "yes".to_owned(),
+        "" | "none" if is_up(peer) => "no".to_owned(),
+        "" | "none" => String::new(),
+        phase => phase.to_owned(),
+    }
 }
 
 fn while_up(peer: &PeerView, count: u64) -> String {

@@ -15,6 +15,8 @@ fn peer(node: &str, name: &str, state: &str) -> PeerView {
         router_id: None,
         local_address: None,
         families: vec!["ipv4".to_owned(), "ipv6".to_owned()],
+        end_of_rib: Vec::new(),
+        graceful_restart: api::control::GracefulRestartView::default(),
         received: 2,
         accepted: 2,
         sent: 3,
