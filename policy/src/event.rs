@@ -1,8 +1,10 @@
 //! What the engine is fed: Kubernetes objects, whatever their source.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde::{Deserialize, Serialize};
@@ -88,6 +90,8 @@ pub enum Event {
         /// Identity of the attachment.
         id: String,
     },
+    /// Which packets of our pods leave with the node's address; `None`: none.
+    Masquerade(Option<Masquerade>),
     /// The kernel routes this local pod address to this interface (anti-spoofing); `None` = to none.
     Interface {
         /// Pod address.
@@ -95,4 +99,16 @@ pub enum Event {
         /// Host side interface name.
         interface: Option<String>,
     },
+}
+
+/// Outgoing address translation: packets from `sources` to anything that is neither `inside` nor of
+/// `nodes`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Masquerade {
+    /// Pod CIDRs of our node whose pods are translated.
+    pub sources: BTreeSet<IpNet>,
+    /// Where pods are known by their own addresses: pools, and the pod CIDRs of all nodes.
+    pub inside: BTreeSet<IpNet>,
+    /// Addresses of nodes.
+    pub nodes: BTreeSet<IpAddr>,
 }

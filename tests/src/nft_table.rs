@@ -198,7 +198,30 @@ fn every_chain() -> BTreeMap<String, Chain> {
         ),
         ("input", base(Hook::Input, 10, vec![rule(vec![], Verdict::Continue)])),
         ("output", base(Hook::Output, -1, vec![])),
-        ("postrouting", base(Hook::Postrouting, 0, vec![])),
+        (
+            "postrouting",
+            base(
+                Hook::Postrouting,
+                101,
+                vec![Rule {
+                    matches: vec![
+                        Match::Address {
+                            side: Side::Source,
+                            net: "10.244.0.0/24".parse().unwrap_or_default(),
+                            negate: false,
+                        },
+                        Match::Lookup {
+                            key: vec![Field::Address(IpFamily::V4, Side::Destination)],
+                            set: "nets4".to_owned(),
+                            negate: true,
+                        },
+                    ],
+                    counter: true,
+                    verdict: Verdict::Masquerade,
+                    comment: None,
+                }],
+            ),
+        ),
         (
             "class",
             regular(vec![rule(

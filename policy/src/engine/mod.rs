@@ -12,6 +12,7 @@
 mod attachment;
 mod claim;
 mod endpoint;
+mod masquerade;
 mod object;
 mod view;
 
@@ -24,7 +25,7 @@ use smallvec::SmallVec;
 
 pub use view::{EndpointSummary, PolicySummary, Totals};
 
-use crate::event::{Event, Key, Kind, Object};
+use crate::event::{Event, Key, Kind, Masquerade, Object};
 use crate::fault::Fault;
 use crate::index::{Index, PodId, SelectorId};
 use crate::input::ObjectName;
@@ -56,6 +57,7 @@ pub struct Engine {
     local: BTreeMap<IpAddr, u32>,
     interfaces: BTreeMap<IpAddr, String>,
     attachments: Attachments,
+    masquerade: Option<Masquerade>,
     endpoints: BTreeMap<ObjectName, Endpoint>,
     /// Plans by what they follow from (`None`: not isolated); valid until a policy changes.
     plans: FxHashMap<Question, Option<PlanId>>,
@@ -93,6 +95,7 @@ impl Engine {
             local: BTreeMap::new(),
             interfaces: BTreeMap::new(),
             attachments: Attachments::default(),
+            masquerade: None,
             endpoints: BTreeMap::new(),
             plans: FxHashMap::default(),
             addresses: BTreeMap::new(),
@@ -141,6 +144,10 @@ impl Engine {
             }
             Event::Interface { address, interface } => {
                 self.set_interface(address, interface);
+                Vec::new()
+            }
+            Event::Masquerade(masquerade) => {
+                self.set_masquerade(masquerade);
                 Vec::new()
             }
             Event::Attachment { id, namespace, name, uid, addresses, interface } => {

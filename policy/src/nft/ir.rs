@@ -98,7 +98,8 @@ pub struct Chain {
     pub rules: Vec<Rule>,
 }
 
-/// Where a base chain sits (`type filter`, policy accept always: drop is only for isolated pods).
+/// Where a base chain sits: `type nat` at postrouting, `type filter` elsewhere; policy accept always
+/// (drop is only for isolated pods).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct BaseHook {
     /// Netfilter hook.
@@ -229,6 +230,9 @@ pub enum Verdict {
     Jump(String),
     /// `goto chain`.
     Goto(String),
+    /// `masquerade`: the source becomes the address of the outgoing interface. At postrouting only,
+    /// and not allowed inside a map.
+    Masquerade,
     /// `<fields> vmap @map`; no match in the map = next rule. Not allowed inside a map.
     Map {
         /// What is looked up.

@@ -5,6 +5,7 @@ pub(crate) mod compile;
 pub(crate) mod content;
 pub(crate) mod delta;
 pub mod ir;
+pub(crate) mod masquerade;
 mod name;
 mod range;
 pub mod text;

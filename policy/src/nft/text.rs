@@ -146,7 +146,8 @@ fn write_chain(out: &mut String, name: &str, chain: &Chain) {
 }
 
 fn hook_text(BaseHook { hook, priority }: BaseHook) -> String {
-    format!("type filter hook {} priority {priority}; policy accept;", hook_name(hook))
+    let kind = if hook == Hook::Postrouting { "nat" } else { "filter" };
+    format!("type {kind} hook {} priority {priority}; policy accept;", hook_name(hook))
 }
 
 /// One rule as nft prints it.
@@ -205,6 +206,7 @@ fn verdict(verdict: &Verdict) -> String {
         Verdict::Continue => "continue".to_owned(),
         Verdict::Jump(chain) => format!("jump {chain}"),
         Verdict::Goto(chain) => format!("goto {chain}"),
+        Verdict::Masquerade => "masquerade".to_owned(),
         Verdict::Map { key, map } => format!("{} vmap @{map}", key_text(key)),
     }
 }

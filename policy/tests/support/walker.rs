@@ -90,7 +90,7 @@ fn walk(table: &Table, chain: &Chain, packet: &Packet) -> Outcome {
                 end => return end,
             },
             Verdict::Goto(name) => return walk(table, &table.chains[name], packet),
-            Verdict::Map { .. } => panic!("map in a map"),
+            Verdict::Map { .. } | Verdict::Masquerade => panic!("{verdict:?} on the way of a pod"),
         }
     }
     Outcome::Ended

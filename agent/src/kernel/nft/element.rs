@@ -200,7 +200,7 @@ pub(super) fn write_verdict(buffer: &mut Buffer, target: &Verdict) -> Result<(),
         Verdict::Continue => (verdict::CONTINUE, None),
         Verdict::Jump(chain) => (verdict::JUMP, Some(chain)),
         Verdict::Goto(chain) => (verdict::GOTO, Some(chain)),
-        Verdict::Map { .. } => return Err(EncodeError::NestedMap),
+        Verdict::Map { .. } | Verdict::Masquerade => return Err(EncodeError::NestedMap),
     };
     buffer.nest(data::VERDICT, |b| {
         b.attribute(data::VERDICT_CODE, &code.to_be_bytes());

@@ -24,8 +24,8 @@ pub enum EncodeError {
     /// Range whose first value is greater than its last.
     #[error("range has no value")]
     EmptyRange,
-    /// Verdict map inside a verdict map.
-    #[error("element of a map leads to another map")]
+    /// Verdict map, or address translation, inside a verdict map.
+    #[error("element of a map leads to another map, or translates addresses")]
     NestedMap,
     /// A match on one of no values.
     #[error("match has no values")]
@@ -217,7 +217,7 @@ impl Encoder {
             b.attribute(chain::HOOK_PRIORITY, &priority.to_be_bytes());
         });
         self.buffer.u32(chain::POLICY, chain::POLICY_ACCEPT);
-        self.buffer.string(chain::TYPE, "filter");
+        self.buffer.string(chain::TYPE, chain_type(hook));
     }
 
     fn add_rule(&mut self, chain: &str, rule: &Rule) -> Result<(), EncodeError> {
@@ -275,6 +275,11 @@ impl Encoder {
         }
         Ok(())
     }
+}
+
+/// Type of a base chain at this hook.
+pub(super) fn chain_type(hook: Hook) -> &'static str {
+    if hook == Hook::Postrouting { "nat" } else { "filter" }
 }
 
 fn check(name: &str) -> Result<&str, EncodeError> {

@@ -305,6 +305,10 @@ impl Expressions<'_> {
             self.lookup(map, None, false, Some(x::VERDICT_REGISTER));
             return Ok(());
         }
+        if *target == Verdict::Masquerade {
+            self.expression("masq", |_| ());
+            return Ok(());
+        }
         let mut result = Ok(());
         self.expression("immediate", |b| {
             b.u32(x::IMMEDIATE_DREG, x::VERDICT_REGISTER);

@@ -12,7 +12,7 @@ use policy::nft::ir::{BaseHook, Chain, Hook, Rule, Set, SetSpec, TABLE, Table, V
 
 use super::compare::{AnonymousSets, DumpedRule};
 use super::element::{Dumped, read_declaration};
-use super::encode::hook_number;
+use super::encode::{chain_type, hook_number};
 use super::message::{Attributes, Buffer};
 use super::socket::{Socket, SocketError};
 use super::uapi::{self, LIST_ITEM, chain, element, message, netlink, rule, set};
@@ -233,7 +233,7 @@ fn read_chains(socket: &mut Socket) -> Result<Vec<ChainHead>, SocketError> {
         heads.push(ChainHead {
             name: name.to_owned(),
             // A chain of another type is not ours whatever its hook, and has to be made anew.
-            hook: base_hook(hook).filter(|_| a.string(chain::TYPE) == Some("filter")),
+            hook: base_hook(hook).filter(|h| a.string(chain::TYPE) == Some(chain_type(h.hook))),
             wrong_policy: hook.u32(chain::HOOK_NUMBER).is_some() && policy != chain::POLICY_ACCEPT,
         });
     })?;
