@@ -5,12 +5,12 @@ install_packages() {
   local missing=() pair
   for pair in ip:iproute2 bird:bird2 vtysh:frr nft:nftables conntrack:conntrack cc:build-essential curl:curl \
     runc:runc iptables:iptables openssl:openssl jq:jq unzip:unzip bash-static:bash-static \
-    /usr/lib/cni/host-local:containernetworking-plugins; do
+    /usr/lib/cni/host-local:containernetworking-plugins promtool:prometheus; do
     PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
   done
   [ ${#missing[@]} -eq 0 ] && return 0
   echo "==> installing ${missing[*]}" >&2
-  # The routers are started by the lab in namespaces of their own, never as services of this host.
+  # The routers are started by the lab in namespaces of their own, never as services of this host; Prometheus is not started.
   local policy=/usr/sbin/policy-rc.d made=
   if [ ! -e "$policy" ]; then printf '#!/bin/sh\nexit 101\n' >"$policy"; chmod +x "$policy"; made=1; fi
   local status=0
@@ -22,6 +22,8 @@ install_packages() {
     case "$unit" in
       bird2) systemctl disable --quiet bird.service 2>/dev/null || true ;;
       frr) systemctl disable --quiet frr.service 2>/dev/null || true ;;
+      # For promtool alone.
+      prometheus) systemctl disable --quiet prometheus.service 2>/dev/null || true ;;
     esac
   done
   return "$status"

@@ -1,7 +1,11 @@
 //! The generated manifests as the tools of their users read them: kustomize, helm, promtool.
 //!
 //! Needs no root. `helm` and `kubectl` are built from their Go modules where they are missing.
-#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a helper that fails fails its test"
+)]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

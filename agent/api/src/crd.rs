@@ -237,7 +237,6 @@ pub struct PrefixRule {
     derive = "PartialEq",
     validation = rule(SINGLETON, "the agents read the one named `default`"),
     printcolumn(name = "Overlay", type_ = "string", json_path = ".spec.overlay.mode"),
-    printcolumn(name = "Pools", type_ = "string", json_path = ".spec.pools[*].cidr"),
     printcolumn(name = "MTU", type_ = "integer", json_path = ".spec.mtu"),
     printcolumn(
         name = "Accepted",
@@ -382,7 +381,11 @@ pub struct Condition {
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
     ),
     printcolumn(name = "Mesh", type_ = "integer", json_path = ".status.meshEstablished"),
-    printcolumn(name = "Peers", type_ = "string", json_path = ".status.peers[*].state"),
+    printcolumn(
+        name = "Peers",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"PeersEstablished\")].reason"
+    ),
     printcolumn(name = "Routes", type_ = "integer", json_path = ".status.routes"),
     printcolumn(name = "Pods", type_ = "integer", json_path = ".status.endpoints"),
     printcolumn(name = "Policies", type_ = "integer", json_path = ".status.policies"),
