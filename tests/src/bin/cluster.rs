@@ -5,14 +5,16 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use tests::cluster::control_plane::Part;
 use tests::cluster::fabric::Fabric;
 use tests::cluster::name::Name;
 use tests::cluster::programs::Programs;
-use tests::cluster::{Cluster, Cni, Options, Proxy, life};
+use tests::cluster::{
+    Cluster, Cni, Options, Proxy, bench, life, outage, scale, scenario, upstream,
+};
 
 #[derive(Parser)]
 #[command(name = "cluster", about = "A real Kubernetes cluster on this machine, in namespaces")]
@@ -31,6 +33,19 @@ enum FabricName {
     /// Two subnets behind a BIRD ToR and an FRR ToR
     Racks,
 }
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ScenarioName {
+    /// The API server is away for 3 minutes
+    Outage,
+    /// 1 -> 60 pods -> 1 at 20 pods/s under default deny, each connects at once
+    Scale,
+}
+
+/// How long the API server is away in the scenario at full length.
+const OUTAGE: Duration = Duration::from_secs(180);
+/// Pods of the scenario of scaling at full size.
+const PODS: usize = 60;
 
 #[derive(Subcommand)]
 enum Verb {
@@ -91,6 +106,26 @@ enum Verb {
     E2e {
         #[arg(allow_hyphen_values = true)]
         arguments: Vec<OsString>,
+    },
+    /// The whole upstream suite on a cluster of its own with Rampart
+    Upstream {
+        /// kube-proxy's mode
+        #[arg(value_enum, default_value = "iptables")]
+        proxy: Proxy,
+    },
+    /// A scenario at full length, on a cluster of its own with Rampart
+    Scenario { scenario: ScenarioName },
+    /// Figures on a cluster of its own with Rampart
+    Bench {
+        /// Pods of the large scene
+        #[arg(long, default_value_t = 200)]
+        pods: usize,
+        /// Changes that are timed in each scene
+        #[arg(long, default_value_t = 80)]
+        rounds: usize,
+        /// Also with 5,000 nodes and 100,000 pods in the API server (minutes, gigabytes)
+        #[arg(long)]
+        large: bool,
     },
     /// Path of a program of the clusters; builds it if it must
     Program { program: String },
@@ -160,6 +195,24 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Verb::E2e { arguments } => {
             let cluster = Cluster::attach(&name)?;
             return wait(&cluster, "cp", &mut cluster.upstream_suite(&arguments)?);
+        }
+        Verb::Upstream { proxy } => {
+            let passed = upstream::run(Options { proxy, ..Options::of_a_test() }, None)?;
+            println!("{passed} specs of NetworkPolicy passed");
+        }
+        Verb::Scenario { scenario } => {
+            let began = Instant::now();
+            let cluster = scenario::up_with_rampart(Options { nodes: 3, ..Options::of_a_test() })?;
+            match scenario {
+                ScenarioName::Outage => outage::run(&cluster, OUTAGE)?,
+                ScenarioName::Scale => scale::run(&cluster, PODS)?,
+            }
+            println!("passed in {:.0} s", began.elapsed().as_secs_f64());
+        }
+        Verb::Bench { pods, rounds, large } => {
+            println!("| what | figure | goal |\n|---|---|---|");
+            let plan = bench::Plan { pods, rounds, large, ..bench::Plan::default() };
+            bench::run(plan, |row| println!("| {} | {} | {} |", row.what, row.figure, row.goal))?;
         }
         Verb::Program { program } => {
             println!("{}", Programs::find(&[&program])?.path(&program)?.display());

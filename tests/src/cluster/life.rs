@@ -3,8 +3,9 @@
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -41,8 +42,8 @@ impl Cluster {
         }
         let us = i32::try_from(std::process::id())?;
         let owner = options.goes_with_us.then(|| Some((us, process::start_time(us)?))).flatten();
-        let state = State { options, nodes: Vec::new(), owner };
-        let mut cluster = Self { state, programs, guard: None };
+        let nodes = Mutex::new(Vec::new());
+        let mut cluster = Self { options, owner, nodes, programs, guard: None };
         cluster.save()?;
         if owner.is_some() {
             cluster.guard = Some(start_guard(cluster.name())?);
@@ -64,10 +65,16 @@ impl Cluster {
     /// When there is none of this name.
     pub fn attach(name: &Name) -> anyhow::Result<Self> {
         let state = load(name).with_context(|| format!("no cluster {name} is up"))?;
-        Ok(Self { state, programs: Programs::of_a_cluster()?, guard: None })
+        Ok(Self {
+            options: state.options,
+            owner: state.owner,
+            nodes: Mutex::new(state.nodes),
+            programs: Programs::of_a_cluster()?,
+            guard: None,
+        })
     }
 
-    fn bring_up(&mut self, images: &[PathBuf]) -> anyhow::Result<()> {
+    fn bring_up(&self, images: &[PathBuf]) -> anyhow::Result<()> {
         let directory = self.directory();
         for place in ["log", "pid", "nodes", "etcd"] {
             fs::create_dir_all(directory.join(place))?;
@@ -95,9 +102,9 @@ impl Cluster {
     ///
     /// # Errors
     /// When it does not start.
-    pub fn add_node(&mut self) -> anyhow::Result<Record> {
-        let numbers = self.state.nodes.iter().map(|record| record.number);
-        let number = numbers.max().unwrap_or(0).checked_add(1).context("too many nodes")?;
+    pub fn add_node(&self) -> anyhow::Result<Record> {
+        let last = self.records().iter().map(|record| record.number).max().unwrap_or(0);
+        let number = last.checked_add(1).context("too many nodes")?;
         self.register(number)?;
         let name = format!("n{number}");
         let images = image::base(&self.programs)?;
@@ -111,18 +118,18 @@ impl Cluster {
     ///
     /// # Errors
     /// When there is none of this name.
-    pub fn remove_node(&mut self, name: &str) -> anyhow::Result<()> {
+    pub fn remove_node(&self, name: &str) -> anyhow::Result<()> {
         self.node(name)?.down()?;
-        self.state.nodes.retain(|record| record.name != name);
+        self.records().retain(|record| record.name != name);
         self.save()?;
         self.kubectl(&["delete", "node", name])?;
         Ok(())
     }
 
-    fn register(&mut self, number: u8) -> anyhow::Result<()> {
+    fn register(&self, number: u8) -> anyhow::Result<()> {
         let rack = self.options().fabric.rack_of(number);
         let (v4, v6) = fabric::node_addresses(rack, number);
-        self.state.nodes.push(Record { name: format!("n{number}"), number, rack, v4, v6 });
+        self.records().push(Record { name: format!("n{number}"), number, rack, v4, v6 });
         self.save()
     }
 
@@ -168,21 +175,28 @@ fn load(name: &Name) -> Option<State> {
 /// Copies the logs of a cluster to where `down` leaves them.
 fn keep_logs(name: &Name) -> PathBuf {
     let kept = std::env::temp_dir().join(format!("rampart-cluster-{name}-logs"));
-    let mut copy = Command::new("sh");
-    copy.arg("-c").arg(
-        "mkdir -p \"$1\" && cp -r \"$0\"/log \"$1\"/ && for n in \"$0\"/nodes/*; do mkdir -p \"$1/${n##*/}\" && cp -r \"$n\"/*.log \"$n\"/log/pods \"$1/${n##*/}/\"; done",
-    );
-    copy.arg(name.directory()).arg(&kept).stderr(Stdio::null());
-    // Without them there is only less to read.
-    copy.status().ok();
+    copy_logs(name, &kept);
     kept
 }
 
-/// Removes everything of a cluster, whatever state it is in.
+fn copy_logs(name: &Name, to: &Path) {
+    let mut copy = Command::new("sh");
+    copy.arg("-c").arg(
+        "mkdir -p \"$1\" && cp -r \"$0\"/log \"$1\"/ && for n in \"$0\"/nodes/*; do mkdir -p \"$1/${n##*/}\" && cp -rL \"$n\"/*.log \"$n\"/log/pods \"$1/${n##*/}/\"; done",
+    );
+    // Without them there is only less to read.
+    copy.arg(name.directory()).arg(to).stderr(Stdio::null()).status().ok();
+}
+
+/// Removes everything of a cluster, whatever state it is in. With `RAMPART_CLUSTER_LOGS` in the
+/// environment, its logs go into that directory first.
 ///
 /// # Errors
 /// When something cannot be removed.
 pub fn down(name: &Name) -> anyhow::Result<()> {
+    if let Some(directory) = std::env::var_os("RAMPART_CLUSTER_LOGS") {
+        copy_logs(name, &Path::new(&directory).join(name.as_str()));
+    }
     let namespaces = namespace::list(&name.prefix())?;
     loop {
         // A process can be in the middle of starting another.

@@ -6,6 +6,8 @@
 //! that ends: another process ([`life::guard`]) sees it end and cleans up.
 
 pub mod api;
+#[expect(clippy::indexing_slicing, reason = "JSON values answer null")]
+pub mod bench;
 pub mod cgroup;
 pub mod control_plane;
 pub mod fabric;
@@ -14,6 +16,7 @@ pub mod image;
 pub mod life;
 pub mod name;
 pub mod node;
+pub mod outage;
 pub mod pki;
 pub mod pod;
 pub mod probe;
@@ -21,12 +24,18 @@ pub mod process;
 pub mod programs;
 pub mod rampart;
 pub mod reference;
+#[expect(clippy::indexing_slicing, reason = "JSON values answer null")]
+pub mod scale;
+pub mod scenario;
+#[expect(clippy::indexing_slicing, reason = "JSON values answer null")]
+pub mod service_scenario;
 pub mod upstream;
 
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -108,7 +117,10 @@ struct State {
 /// A cluster that is up.
 #[derive(Debug)]
 pub struct Cluster {
-    state: State,
+    options: Options,
+    owner: Option<(i32, u64)>,
+    /// Nodes come and go while others are used.
+    nodes: Mutex<Vec<Record>>,
     programs: Programs,
     /// Ends when we do; then it cleans up.
     guard: Option<Child>,
@@ -118,13 +130,13 @@ impl Cluster {
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &Name {
-        &self.state.options.name
+        &self.options.name
     }
 
     /// What kind of cluster.
     #[must_use]
     pub fn options(&self) -> &Options {
-        &self.state.options
+        &self.options
     }
 
     /// Directory of its certificates, logs and data.
@@ -148,7 +160,7 @@ impl Cluster {
     /// Its nodes, those that were added too.
     #[must_use]
     pub fn nodes(&self) -> Vec<Node<'_>> {
-        self.state.nodes.iter().map(|record| Node::new(self, record.clone())).collect()
+        self.records().iter().map(|record| Node::new(self, record.clone())).collect()
     }
 
     /// A node by its name (`n1`).
@@ -156,9 +168,9 @@ impl Cluster {
     /// # Errors
     /// When there is none.
     pub fn node(&self, name: &str) -> anyhow::Result<Node<'_>> {
-        let record = self.state.nodes.iter().find(|record| record.name == name);
+        let record = self.records().iter().find(|record| record.name == name).cloned();
         let record = record.with_context(|| format!("no node {name} in {}", self.name()))?;
-        Ok(Node::new(self, record.clone()))
+        Ok(Node::new(self, record))
     }
 
     /// A command that runs in the network namespace of a member (`cp`, `world`, `tor1`, `n1`)
@@ -288,10 +300,19 @@ impl Cluster {
         Ok(())
     }
 
+    fn records(&self) -> MutexGuard<'_, Vec<Record>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn save(&self) -> anyhow::Result<()> {
         let path = self.directory().join("state.json");
         let partial = path.with_extension("partial");
-        fs::write(&partial, serde_json::to_vec_pretty(&self.state)?)?;
+        let state = State {
+            options: self.options.clone(),
+            nodes: self.records().clone(),
+            owner: self.owner,
+        };
+        fs::write(&partial, serde_json::to_vec_pretty(&state)?)?;
         fs::rename(partial, path)?;
         Ok(())
     }

@@ -42,10 +42,10 @@ fn enter(network: &Path) -> anyhow::Result<()> {
     setns(file, CloneFlags::CLONE_NEWNET).with_context(|| network.display().to_string())
 }
 
-fn any(family: IpAddr, port: u16) -> SocketAddr {
+fn any(family: IpAddr) -> SocketAddr {
     match family {
-        IpAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
-        IpAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+        IpAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        IpAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
     }
 }
 
@@ -92,7 +92,7 @@ impl Flow {
     ) -> anyhow::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (sent, arrivals) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Vec::new())));
-        let socket = inside(to, || UdpSocket::bind(any(address, port)))??;
+        let socket = inside(to, || UdpSocket::bind((address, port)))??;
         socket.set_read_timeout(Some(TICK))?;
         let receiver = std::thread::spawn({
             let (stop, arrivals) = (Arc::clone(&stop), Arc::clone(&arrivals));
@@ -202,7 +202,7 @@ fn send(
     sent: &AtomicU64,
 ) -> anyhow::Result<()> {
     enter(from)?;
-    let socket = UdpSocket::bind(any(to.ip(), 0))?;
+    let socket = UdpSocket::bind(any(to.ip()))?;
     socket.connect(to)?;
     let mut next = Instant::now();
     while !stop.load(Ordering::Acquire) {

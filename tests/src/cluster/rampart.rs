@@ -1,7 +1,8 @@
 //! Rampart on a cluster, as its users install it: the image in every node, `kubectl apply`.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -24,18 +25,26 @@ fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"))
 }
 
-/// The image under test: `RAMPART_IMAGE`, or made now by `deploy/image`.
+/// The image under test: `RAMPART_IMAGE`, or made once by `deploy/image --debug`.
 ///
 /// # Errors
 /// When it cannot be made.
 pub fn image() -> anyhow::Result<PathBuf> {
+    static MADE: Mutex<Option<PathBuf>> = Mutex::new(None);
     if let Some(path) = std::env::var_os("RAMPART_IMAGE") {
         return Ok(PathBuf::from(path));
     }
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(path) = &*made {
+        return Ok(path.clone());
+    }
+    let archive = repository().join("target/rampart-debug-image.tar");
     let script = repository().join("deploy/image");
-    let status = Command::new(&script).status().with_context(|| script.display().to_string())?;
+    let mut command = Command::new(&script);
+    command.arg("--debug").arg(&archive).stdout(Stdio::null());
+    let status = command.status().with_context(|| script.display().to_string())?;
     ensure!(status.success(), "the image does not build");
-    Ok(repository().join("target/rampart-image.tar"))
+    Ok(made.insert(archive).clone())
 }
 
 /// `deploy/install.yaml`.
@@ -43,35 +52,20 @@ pub fn image() -> anyhow::Result<PathBuf> {
 /// # Errors
 /// When it cannot be read.
 pub fn manifests() -> anyhow::Result<String> {
-    let path = repository().join("deploy/install.yaml");
-    std::fs::read_to_string(&path).with_context(|| path.display().to_string())
+    deploy("install.yaml")
 }
 
-/// The manifests of an installation, with the address of the API server that agents use before
-/// there is a service network, as `rctl install` and the chart set it.
+/// `deploy/route-reflector.yaml`.
 ///
 /// # Errors
-/// When they cannot be read.
-pub fn manifests_for(host: &str, port: u16) -> anyhow::Result<String> {
-    let text = manifests()?;
-    let mut lines = Vec::new();
-    for line in text.lines() {
-        lines.push(line.to_owned());
-        // The first variable of each container's environment.
-        if line.trim() == "env:" {
-            let indent = line.len() - line.trim_start().len();
-            for (name, value) in [
-                ("KUBERNETES_SERVICE_HOST", host.to_owned()),
-                ("KUBERNETES_SERVICE_PORT", port.to_string()),
-            ] {
-                lines.push(format!(
-                    "{:indent$}- name: {name}\n{:indent$}  value: \"{value}\"",
-                    "", ""
-                ));
-            }
-        }
-    }
-    Ok(lines.join("\n") + "\n")
+/// When it cannot be read.
+pub fn reflector_manifests() -> anyhow::Result<String> {
+    deploy("route-reflector.yaml")
+}
+
+fn deploy(file: &str) -> anyhow::Result<String> {
+    let path = repository().join("deploy").join(file);
+    std::fs::read_to_string(&path).with_context(|| path.display().to_string())
 }
 
 impl Cluster {
@@ -82,6 +76,14 @@ impl Cluster {
     pub fn install_rampart(&self) -> anyhow::Result<()> {
         self.load_image(&image()?)?;
         self.apply(&manifests()?)
+    }
+
+    /// Loads the image into one node, as a node that joins later has it.
+    ///
+    /// # Errors
+    /// When it cannot be made or is not taken.
+    pub fn load_rampart(&self, node: &Node<'_>) -> anyhow::Result<()> {
+        node.load_image(&image()?)
     }
 
     /// Waits until the DaemonSet is rolled out: every agent is ready.
@@ -134,11 +136,10 @@ impl Node<'_> {
     /// # Errors
     /// When there is none.
     pub fn agent_pid(&self) -> anyhow::Result<u32> {
-        let status: api::control::Status = self.agent("/v1/status")?;
-        let processes = self.exec(&["pgrep", "-x", "rampart"])?;
-        // A pid that a container tells is its own; with hostNetwork alone that is not the node's.
+        // What the agent itself says counts as its container does.
+        let processes = self.exec(&["pgrep", "-f", "^/rampart agent"])?;
         let mut pids = processes.lines().filter_map(|line| line.trim().parse().ok());
-        pids.next().with_context(|| format!("no agent process (it says {})", status.pid))
+        pids.next().context("no agent process")
     }
 
     /// The node's ruleset and routes, as text that is the same as long as nothing changes:

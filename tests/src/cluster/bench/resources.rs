@@ -1,0 +1,79 @@
+//! Memory and processor time of the agent, and what it says about its gate.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::Scene;
+use crate::cluster::Cluster;
+use crate::cluster::node::Node;
+
+/// Time over which the processor time at rest is taken.
+const REST: Duration = Duration::from_secs(20);
+/// Name of the histogram of the gate.
+const GATE: &str = "rampart_pod_gate_seconds_bucket";
+
+/// Processor time of the agent of a node, in seconds, user and system.
+///
+/// # Errors
+/// When there is none.
+pub fn cpu_seconds(node: &Node<'_>) -> anyhow::Result<f64> {
+    let stat = format!("/proc/{}/stat", node.agent_pid()?);
+    let ticks = node.exec(&["awk", "{print $14 + $15}", &stat])?;
+    Ok(ticks.trim().parse::<f64>()? / 100.0)
+}
+
+/// Resident memory of the agent of a node, in bytes.
+///
+/// # Errors
+/// When there is none.
+pub fn resident(node: &Node<'_>) -> anyhow::Result<u64> {
+    let status = node.exec(&["cat", &format!("/proc/{}/status", node.agent_pid()?)])?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib: u64 = line.context("VmRSS")?.trim().trim_end_matches(" kB").trim().parse()?;
+    Ok(kib * 1024)
+}
+
+/// Memory of the server's agent, and how much of a core it uses when nothing happens.
+///
+/// # Errors
+/// When there is none.
+pub fn at_rest(scene: &Scene<'_>) -> anyhow::Result<String> {
+    let node = scene.cluster.node("n1")?;
+    let before = cpu_seconds(&node)?;
+    std::thread::sleep(REST);
+    let share = (cpu_seconds(&node)? - before) / REST.as_secs_f64() * 100.0;
+    let rss = resident(&node)?;
+    Ok(format!("{:.1} MB RSS, {share:.2} % of a core", super::mib(rss) * 1.048_576))
+}
+
+/// 99th percentile of the time that the plugin waited for the gate, all nodes together, as the
+/// bucket of the histogram that it falls into.
+///
+/// # Errors
+/// When an agent does not tell its metrics.
+pub fn gate_times(cluster: &Cluster) -> anyhow::Result<String> {
+    let mut buckets: Vec<(f64, f64)> = Vec::new();
+    for node in cluster.nodes() {
+        let address = format!("http://{}/metrics", api::constant::METRICS_ADDRESS);
+        for line in node.exec(&["curl", "-sf", &address])?.lines() {
+            let Some(rest) = line.strip_prefix(GATE) else { continue };
+            let bound = rest.split("le=\"").nth(1).and_then(|it| it.split('"').next());
+            let bound = match bound.context("a bucket has a bound")? {
+                "+Inf" => f64::INFINITY,
+                text => text.parse()?,
+            };
+            let count: f64 = rest.rsplit(' ').next().context("a bucket has a count")?.parse()?;
+            match buckets.iter_mut().find(|(known, _)| known.total_cmp(&bound).is_eq()) {
+                Some((_, sum)) => *sum += count,
+                None => buckets.push((bound, count)),
+            }
+        }
+    }
+    let total = buckets.iter().map(|(_, count)| *count).fold(0.0, f64::max);
+    let bound = |share: f64| {
+        let found = buckets.iter().find(|(_, count)| *count >= total * share);
+        found.map_or(f64::NAN, |(bound, _)| bound * 1000.0)
+    };
+    Ok(format!("median <= {:.1} ms, p99 <= {:.1} ms of {total}", bound(0.5), bound(0.99)))
+}
