@@ -224,8 +224,8 @@ fn start(
             None
         }
         (Store::Kubernetes(_), Some(connection)) => {
-            let state_dir = args.state_dir.clone();
-            let (source, state) = Source::new(connection.clone(), &args.node_name, state_dir);
+            let (source, state) = Source::new(connection.clone(), &args.node_name, &args.state_dir);
+            let source = source.with_recorder(recorder.clone());
             watchdog.task("the Kubernetes source", source.run(batch_sender, flushes));
             Some(state)
         }

@@ -6,6 +6,8 @@ pub mod cluster;
 pub mod fuzz;
 #[expect(clippy::expect_used, clippy::indexing_slicing, reason = "a harness fails as a test does")]
 pub mod interop;
+#[expect(clippy::expect_used, clippy::panic, reason = "a harness fails as a test does")]
+pub mod kube_source;
 #[expect(
     clippy::expect_used,
     clippy::indexing_slicing,

@@ -81,6 +81,9 @@ pub struct Status {
     pub desired_generation: u64,
     /// Generation of the input that the kernel has acknowledged.
     pub programmed_generation: u64,
+    /// How the API server is read; `None` where the store is a directory.
+    #[serde(default)]
+    pub source: Option<SourceStatus>,
     /// BGP in numbers; `None` while the speaker has no configuration.
     pub bgp: Option<BgpStatus>,
     /// Kernel routes.
@@ -89,6 +92,49 @@ pub struct Status {
     pub policy: PolicyStatus,
     /// Current complaints: input that was refused, peers that are down, drift. Oldest first.
     pub problems: Vec<Problem>,
+}
+
+/// Part of [`Status`]: how the API server is read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceStatus {
+    /// URL of the API server.
+    pub server: String,
+    /// Every kind is followed now.
+    pub connected: bool,
+    /// Some of what is in force is from the snapshot of an earlier run: the API server was not read
+    /// since.
+    pub from_snapshot: bool,
+    /// Each kind.
+    pub kinds: Vec<SourceKind>,
+}
+
+/// Part of [`SourceStatus`]. Numbers count from the start of the agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceKind {
+    /// Kind.
+    pub kind: String,
+    /// It is followed now, or the API server said that there is no such kind.
+    pub connected: bool,
+    /// Objects known.
+    pub objects: u64,
+    /// resourceVersion of the state.
+    pub version: u64,
+    /// Lists asked for.
+    pub lists: u64,
+    /// Watches opened.
+    pub watches: u64,
+    /// Requests that failed, and watches that were cut.
+    pub errors: u64,
+    /// Lists and objects that were refused because what was known is newer.
+    pub stale: u64,
+    /// Objects that cannot be read now.
+    pub rejected: u64,
+    /// Seconds since the API server said something about the kind.
+    pub heard_seconds: Option<f64>,
+    /// What is wrong, if something is.
+    pub trouble: Option<String>,
 }
 
 /// Part of [`Status`].

@@ -254,6 +254,7 @@ impl Core {
             store: self.0.store.clone(),
             desired_generation: view.generation.max(progress.generation),
             programmed_generation: progress.generation.min(view.generation),
+            source: self.0.source.as_ref().map(|state| state.borrow().status()),
             bgp,
             routes: RouteStatus {
                 desired: views::count(summary.desired),

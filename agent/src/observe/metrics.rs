@@ -193,6 +193,7 @@ mod tests {
             store: "dir:/s".into(),
             desired_generation: 7,
             programmed_generation: 6,
+            source: None,
             bgp: Some(BgpStatus {
                 asn: 1,
                 router_id: "192.0.2.1".into(),

@@ -161,6 +161,7 @@ mod tests {
             store: "dir:/x".to_owned(),
             desired_generation: 3,
             programmed_generation: 3,
+            source: None,
             bgp: None,
             routes: api::control::RouteStatus::default(),
             policy: api::control::PolicyStatus::default(),

@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{debug, info};
 
+use super::Timing;
 use super::backoff::{Backoff, jitter};
 use super::client::Connection;
 use super::keep::Keeper;
@@ -35,13 +36,6 @@ use crate::source::{Event, Kind};
 const PAGE: u32 = 500;
 /// Events in one report.
 const MOST: usize = 500;
-/// A watch is opened for so long, and up to a quarter longer so that watches do not end together.
-const WATCH: Duration = Duration::from_secs(40);
-/// A watch that did not end so long after it should have is dead.
-const GRACE: Duration = Duration::from_secs(10);
-/// How long an answer may take, after no, one, or more time-outs in a row.
-const PATIENCE: [Duration; 3] =
-    [Duration::from_secs(30), Duration::from_secs(100), Duration::from_secs(200)];
 /// A watch that lives for so long is a good one.
 const HEALTHY: Duration = Duration::from_secs(5);
 /// Kinds that do not exist are looked for: at first so often, ...
@@ -76,6 +70,7 @@ pub(super) struct Follower {
     missing_since: Option<Instant>,
     /// When what the snapshot has is told, unless the API server was faster.
     release: Option<Instant>,
+    timing: Timing,
 }
 
 /// What a follower is made of.
@@ -87,8 +82,7 @@ pub(super) struct Parts {
     pub(super) keeper: Keeper,
     pub(super) reports: mpsc::Sender<Report>,
     pub(super) reporter: Reporter,
-    /// How long the API server has before the snapshot is used.
-    pub(super) head_start: Duration,
+    pub(super) timing: Timing,
 }
 
 /// Whoever collects has gone: there is nothing left to do.
@@ -107,7 +101,7 @@ impl From<Ended> for Stop {
 
 impl Follower {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { kind, node, connection, keeper, reports, reporter, head_start } = parts;
+        let Parts { kind, node, connection, keeper, reports, reporter, timing } = parts;
         Self {
             kind,
             connection,
@@ -121,7 +115,8 @@ impl Follower {
             limit: PAGE,
             troubled: false,
             missing_since: None,
-            release: Some(Instant::now() + head_start),
+            release: Some(Instant::now() + timing.head_start),
+            timing,
         }
     }
 
@@ -195,20 +190,22 @@ impl Follower {
         let failed = |failure| Stop::Failed(Verb::Watch, failure);
         let connection = self.connection.clone();
         let version = self.known.version().to_string();
-        let length = WATCH + jitter(WATCH / 4);
+        let Timing { watch, grace, .. } = self.timing;
+        let length = watch + jitter(watch / 4);
         let open = request::watch(&connection, self.kind, &version, length, self.patience());
         let mut stream = self.attend(open).await?.map_err(failed)?;
         self.reporter.update(|state| state.watches = state.watches.saturating_add(1));
         self.timeouts = 0;
         self.well().await?;
         let opened = Instant::now();
-        let deadline = opened + length + GRACE;
+        let deadline = opened + length + grace;
         loop {
             let next = timeout_at(deadline, stream.next());
-            let silent = Err(Failure::TimedOut(length + GRACE));
+            let silent = Err(Failure::TimedOut(length + grace));
             let Some(line) = self.attend(next).await?.unwrap_or(silent).map_err(failed)? else {
                 break;
             };
+            self.reporter.heard();
             let mut events = Vec::new();
             let mut result = self.line(&line, &mut events);
             while result.is_ok() && events.len() < MOST {
@@ -304,9 +301,9 @@ impl Follower {
     /// The API server answers for this kind.
     async fn well(&mut self) -> Result<(), Ended> {
         self.missing_since = None;
+        self.reporter.heard();
         self.reporter.update(|state| {
             state.connected = true;
-            state.heard = Some(std::time::Instant::now());
             state.trouble = None;
         });
         if std::mem::replace(&mut self.troubled, false) {
@@ -346,14 +343,12 @@ impl Follower {
             | Failure::Status(..)
             | Failure::Garbled(_) => {}
         }
-        self.reporter.update(|state| {
-            state.errors = state.errors.saturating_add(1);
-            if grave {
+        self.reporter.failed();
+        if grave {
+            self.reporter.update(|state| {
                 state.connected = failure == Failure::NotFound;
                 state.trouble = Some(failure.to_string());
-            }
-        });
-        if grave {
+            });
             self.troubled = true;
             let report = Report::Trouble(self.kind, Some(Trouble { verb, failure }));
             self.reports.send(report).await.map_err(|_| Ended)?;
@@ -362,8 +357,9 @@ impl Follower {
     }
 
     fn patience(&self) -> Duration {
-        let [.., longest] = PATIENCE;
-        PATIENCE.get(self.timeouts).copied().unwrap_or(longest)
+        let patience = &self.timing.patience;
+        let [.., longest] = *patience;
+        patience.get(self.timeouts).copied().unwrap_or(longest)
     }
 }
 

@@ -10,7 +10,7 @@
 //! what is there, without waiting for more, and numbers it.
 //!
 //! Without an API server what was read stays in force. At a start without one the snapshot is told
-//! after [`HEAD_START`], as a complete listing.
+//! after [`Timing::head_start`], as a complete listing.
 
 mod backoff;
 pub mod client;
@@ -24,7 +24,7 @@ mod snapshot;
 pub mod state;
 mod trouble;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -33,6 +33,7 @@ use tracing::debug;
 
 use super::dir::{Batch, Flush};
 use super::{Event, Kind};
+use crate::observe::Recorder;
 use client::Connection;
 use follow::{Follower, Parts, Report};
 use keep::Keeper;
@@ -40,8 +41,31 @@ use snapshot::Directory;
 use state::{Reporter, SourceState};
 use trouble::Troubles;
 
-/// How long the API server has at a start before the snapshot is told.
-pub const HEAD_START: Duration = Duration::from_secs(1);
+/// How patient the source is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// How long the API server has at a start before the snapshot is told.
+    pub head_start: Duration,
+    /// A watch is opened for so long, and up to a quarter longer: watches do not end together.
+    pub watch: Duration,
+    /// A watch that did not end so long after it should have is dead.
+    pub grace: Duration,
+    /// How long an answer may take, after no, one, and more time-outs in a row.
+    pub patience: [Duration; 3],
+}
+
+impl Default for Timing {
+    /// For a real cluster.
+    fn default() -> Self {
+        Self {
+            head_start: Duration::from_secs(1),
+            watch: Duration::from_secs(40),
+            grace: Duration::from_secs(10),
+            patience: [30, 100, 200].map(Duration::from_secs),
+        }
+    }
+}
+
 /// Events of one batch, about: what is under way is bounded by memory, too.
 const MOST: usize = 2000;
 
@@ -52,6 +76,8 @@ pub struct Source {
     node: String,
     directory: Directory,
     state: watch::Sender<SourceState>,
+    recorder: Recorder,
+    timing: Timing,
 }
 
 impl Source {
@@ -60,13 +86,27 @@ impl Source {
     pub fn new(
         connection: Connection,
         node: &str,
-        state_dir: PathBuf,
+        state_dir: &Path,
     ) -> (Self, watch::Receiver<SourceState>) {
         let directory = Directory::new(state_dir.join("snapshot"), connection.cluster());
         let kinds = Kind::ALL.into_iter().map(|kind| (kind, state::KindState::default()));
         let state = SourceState { server: connection.server(), kinds: kinds.collect() };
         let (state, receiver) = watch::channel(state);
-        (Self { connection, node: node.to_owned(), directory, state }, receiver)
+        let (recorder, timing) = (Recorder::default(), Timing::default());
+        let node = node.to_owned();
+        (Self { connection, node, directory, state, recorder, timing }, receiver)
+    }
+
+    /// Counts there what happens.
+    #[must_use]
+    pub fn with_recorder(self, recorder: Recorder) -> Self {
+        Self { recorder, ..self }
+    }
+
+    /// With another patience, for tests that cannot wait.
+    #[must_use]
+    pub fn with_timing(self, timing: Timing) -> Self {
+        Self { timing, ..self }
     }
 
     /// Follows all kinds until the receiver of batches is gone. A full channel of batches makes the
@@ -81,8 +121,12 @@ impl Source {
                 connection: self.connection.clone(),
                 keeper: Keeper::new(kind, self.directory.clone(), &self.node),
                 reports: reports.clone(),
-                reporter: Reporter { kind, state: self.state.clone() },
-                head_start: HEAD_START,
+                reporter: Reporter {
+                    kind,
+                    state: self.state.clone(),
+                    recorder: self.recorder.clone(),
+                },
+                timing: self.timing,
             });
             followers.spawn(follower.run());
         }

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use api::control::{SourceKind, SourceStatus};
 use tokio::sync::watch;
 
+use crate::observe::Recorder;
+use crate::observe::recorder::Stage;
 use crate::source::Kind;
 
 /// How the source is doing.
@@ -17,6 +20,31 @@ pub struct SourceState {
 }
 
 impl SourceState {
+    /// As the control socket tells it.
+    #[must_use]
+    pub fn status(&self) -> SourceStatus {
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let kinds = self.kinds.iter().map(|(kind, state)| SourceKind {
+            kind: kind.name().to_owned(),
+            connected: state.connected,
+            objects: number(state.objects),
+            version: state.version,
+            lists: state.lists,
+            watches: state.watches,
+            errors: state.errors,
+            stale: state.ignored,
+            rejected: number(state.rejected),
+            heard_seconds: state.heard.map(|heard| heard.elapsed().as_secs_f64()),
+            trouble: state.trouble.clone(),
+        });
+        SourceStatus {
+            server: self.server.clone(),
+            connected: self.connected(),
+            from_snapshot: self.kinds.values().any(|kind| kind.from_snapshot),
+            kinds: kinds.collect(),
+        }
+    }
+
     /// Every kind is followed, or does not exist and is looked for.
     #[must_use]
     pub fn connected(&self) -> bool {
@@ -58,11 +86,24 @@ pub struct KindState {
 pub(super) struct Reporter {
     pub(super) kind: Kind,
     pub(super) state: watch::Sender<SourceState>,
+    pub(super) recorder: Recorder,
 }
 
 impl Reporter {
     pub(super) fn update(&self, change: impl FnOnce(&mut KindState)) {
         let kind = self.kind;
         self.state.send_modify(|state| change(state.kinds.entry(kind).or_default()));
+    }
+
+    /// The API server said something about the kind.
+    pub(super) fn heard(&self) {
+        self.recorder.heard(self.kind);
+        self.update(|state| state.heard = Some(Instant::now()));
+    }
+
+    /// A request failed, or a watch was cut.
+    pub(super) fn failed(&self) {
+        self.recorder.failed(Stage::Source);
+        self.update(|state| state.errors = state.errors.saturating_add(1));
     }
 }
