@@ -1,6 +1,7 @@
 //! The Rampart agent: thin I/O around the pure crates `bgp` and `policy`.
 
 pub mod bgp;
+pub mod cleanup;
 pub mod cni;
 pub mod config;
 pub mod control;

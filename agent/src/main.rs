@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use agent::bgp::reflector;
 use agent::control::request;
-use agent::{cni, observe, runtime};
+use agent::runtime::End;
+use agent::{cleanup, cni, observe, runtime};
 use anyhow::Context as _;
 use api::agent_args::{AgentArgs, LogFormat};
 use clap::{Parser, Subcommand};
@@ -32,6 +33,9 @@ Example:
     /// Send one request to the control socket of this machine's agent, print the answer
     #[command(after_help = request::HELP)]
     Control(request::Args),
+    /// Take everything off this node that Rampart has put there; pods keep running
+    #[command(after_help = cleanup::HELP)]
+    Cleanup(cleanup::Args),
     /// Print the version
     #[command(after_help = "Example:\n  rampart version")]
     Version,
@@ -55,7 +59,13 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Agent(args) => {
             observe::log::init(args.log_format, &args.log_level).context("--log-level")?;
-            runtime::run(&args)?;
+            if runtime::run(&args)? == End::Uninstall {
+                cleanup::replace_agent(&args)?;
+            }
+        }
+        Command::Cleanup(args) => {
+            observe::log::init(LogFormat::Text, "info").context("logging")?;
+            return Ok(cleanup::run(&args)?);
         }
         Command::RouteReflector(args) => {
             observe::log::init(LogFormat::Text, "info").context("logging")?;

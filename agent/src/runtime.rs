@@ -98,6 +98,15 @@ pub enum StartError {
     Ended(&'static str),
 }
 
+/// Why the agent ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// A signal: all that it wrote stays.
+    Signal,
+    /// It was asked to leave the node: the caller cleans up.
+    Uninstall,
+}
+
 /// Starts a task whose end nobody waits for; it ends with the channel it reads from.
 pub fn spawn(
     name: &'static str,
@@ -109,11 +118,11 @@ pub fn spawn(
     })
 }
 
-/// Runs the agent until a signal ends it.
+/// Runs the agent until a signal ends it, or a request to leave the node.
 ///
 /// # Errors
 /// It could not start.
-pub fn run(args: &AgentArgs) -> Result<(), StartError> {
+pub fn run(args: &AgentArgs) -> Result<End, StartError> {
     let _lock = lock(&args.run_dir)?;
     let _namespace = lock_namespace()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -127,7 +136,7 @@ pub fn run(args: &AgentArgs) -> Result<(), StartError> {
     result
 }
 
-async fn serve(args: &AgentArgs) -> Result<(), StartError> {
+async fn serve(args: &AgentArgs) -> Result<End, StartError> {
     let signal_error = |error| StartError::Thread("signal handling", error);
     let mut terminate = signal(SignalKind::terminate()).map_err(signal_error)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(signal_error)?;
@@ -142,25 +151,35 @@ async fn serve(args: &AgentArgs) -> Result<(), StartError> {
             Some(opened.map_err(|error| StartError::Store(args.store.to_string(), error))?)
         }
     };
-    let core = start(args, connection.as_ref(), &watchdog)?;
+    let core = start(args, connection.as_ref(), &watchdog)?.with_cni_of(args);
     serve_control(args, &core, listener).await;
     info!(node = %args.node_name, store = %args.store, pid = std::process::id(), "agent started");
+    let mut end = End::Signal;
     tokio::select! {
         _ = terminate.recv() => info!(signal = "SIGTERM", "agent ends; routes and table stay"),
         _ = interrupt.recv() => info!(signal = "SIGINT", "agent ends; routes and table stay"),
+        () = core.left() => {
+            info!("agent leaves the node; all that it wrote is removed");
+            end = End::Uninstall;
+        }
         Some(name) = ended.recv() => {
             remove_socket(&socket);
             return Err(StartError::Ended(name));
         }
     }
     let speaker = core.view().speaker;
-    if let Some(speaker) = speaker
-        && speaker.shutdown(false).await.is_err()
-    {
-        warn!("the speaker thread had ended before");
+    // Peers of a node that is left must not wait for it to come back.
+    if let Some(speaker) = speaker {
+        if speaker.shutdown(end == End::Uninstall).await.is_err() {
+            warn!("the speaker thread had ended before");
+        } else if end == End::Uninstall {
+            // There is no answer any more: it waits until the thread has told the peers.
+            let told = tokio::time::timeout(Duration::from_secs(1), speaker.peers()).await;
+            info!(in_time = told.is_ok(), "peers were told");
+        }
     }
     remove_socket(&socket);
-    Ok(())
+    Ok(end)
 }
 
 fn remove_socket(socket: &Path) {
@@ -308,7 +327,7 @@ fn lock(directory: &Path) -> Result<Flock<File>, StartError> {
 
 /// Takes the network namespace: routes and table are its, so there is one agent for each. Abstract
 /// socket names belong to the network namespace and are freed by the kernel with the process.
-fn lock_namespace() -> Result<std::os::unix::net::UnixListener, StartError> {
+pub(crate) fn lock_namespace() -> Result<std::os::unix::net::UnixListener, StartError> {
     let name = std::os::unix::net::SocketAddr::from_abstract_name(b"network.rampart.agent");
     name.and_then(|name| std::os::unix::net::UnixListener::bind_addr(&name))
         .map_err(StartError::NamespaceTaken)

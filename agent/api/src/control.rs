@@ -12,6 +12,10 @@
 //! | `GET /v1/endpoints` | `Vec<`[`EndpointView`]`>` |
 //! | `GET /v1/synced?timeout_ms=N` | [`Synced`], when all input read so far is acknowledged by the kernel, or after N ms |
 //!
+//! | `GET /v1/chains` | the chains of all nf_tables tables of the node: `family`, `table`, `name`, and of base chains `hook` |
+//! | `GET /v1/doctor` | `Vec<`[`Finding`](crate::doctor::Finding)`>` |
+//! | `POST /v1/uninstall` | [`Uninstalled`], `done` once nothing of ours is left; ask again until it is |
+//!
 //! Errors are an [`Error`] body with status 400, 404 or 500. Lists are sorted by name or prefix.
 //! Times are RFC 3339; durations are seconds.
 
@@ -45,6 +49,20 @@ pub struct Version {
     pub commit: String,
     /// Name of its node.
     pub node: String,
+}
+
+/// `POST /v1/uninstall`: what the node was rid of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Uninstalled {
+    /// All was looked at. While this is false the agent is still ending.
+    pub done: bool,
+    /// What was removed, a line each.
+    pub removed: Vec<String>,
+    /// What looks like ours and was left alone, and why.
+    pub kept: Vec<String>,
+    /// What could not be removed, and why.
+    pub failed: Vec<String>,
 }
 
 /// `GET /v1/synced`.

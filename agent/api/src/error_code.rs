@@ -73,11 +73,19 @@ catalogue! {
     ROUTE_DRIFT = 3002, "route changed by someone else", "A route of ours was deleted or replaced out of band.", "It was repaired. Find out who did it: `ip monitor route`.";
     FORWARDING_DISABLED = 3003, "IP forwarding is off", "net.ipv4.ip_forward or net.ipv6.conf.all.forwarding is 0.", "Set both to 1.";
     METRICS_LISTEN_FAILED = 3004, "cannot serve metrics", "The metrics address is taken or may not be bound.", "Stop the other program, or set --metrics-address.";
+    NETWORKD_ROUTES = 3007, "systemd-networkd may remove our routes", "systemd-networkd removes routes that it did not make when it reconfigures an interface, unless it is told not to.", "Set ManageForeignRoutes=no in /etc/systemd/networkd.conf; until then the agent puts them back each time.";
     CNI_NO_POD_CIDR = 3020, "node without podCIDR", "The Node has no spec.podCIDRs; usually kube-controller-manager runs without --allocate-node-cidrs.", "Let the controller-manager allocate them, or set them; until then the node stays NotReady.";
     CNI_SHADOWED = 3021, "another network list comes first", "Runtimes take the first list by name in the CNI configuration directory, and it is not ours.", "Remove the other network's list if it is no longer wanted.";
     CNI_PLUGIN_MISSING = 3022, "CNI plugin missing on the node", "host-local gives pods their addresses, portmap serves hostPort; one is not in the CNI binary directory.", "Install the CNI plugins on the node (package containernetworking-plugins, or the release of github.com/containernetworking/plugins).";
     CNI_INSTALL_FAILED = 3023, "CNI files cannot be installed", "The plugin or the network list cannot be written.", "Check that the directories given by --cni-bin-dir and --cni-conf-dir are mounted writable and not full.";
     CNI_STATE_UNREADABLE = 3024, "stored attachment unreadable", "A file in the state directory is damaged or cannot be read or written.", "Remove the file shown; its pod's address is then taken from the API server.";
+    KERNEL_TOO_OLD = 3030, "kernel too old", "The kernel misses something that Rampart programs.", "Use Linux 5.10 or later.";
+    CAPABILITY_MISSING = 3031, "capability missing", "The agent runs without a capability that it needs.", "Restore the securityContext of the DaemonSet: `rctl upgrade`.";
+    FOREIGN_FIREWALL = 3032, "another firewall drops forwarded packets", "A base chain of somebody else has the policy drop where packets of pods pass: what it does not accept is lost after we accept it.", "Let it accept the pod CIDRs, or switch that firewall off on nodes.";
+    LEFTOVER_CNI = 3033, "remains of another network plugin", "Chains or interfaces of another network plugin are on the node; its rules may drop packets or change their addresses.", "Remove that plugin, then its remains (its own clean-up, or a reboot).";
+    RP_FILTER_STRICT = 3034, "strict reverse path filter", "rp_filter is 1: a packet that arrives by another uplink than the way back is dropped, as happens with two ToR switches.", "Set net.ipv4.conf.all.rp_filter and that of the uplink to 2 or 0.";
+    MTU_MISMATCH = 3035, "MTU of pods larger than that of the uplink", "Packets of pods do not fit the uplink: large transfers stall where path MTU discovery is filtered.", "Lower the pods' MTU (NetworkConfiguration spec.mtu) or raise the uplink's; pods get it when they start.";
+    NO_SERVICE_PROXY = 3036, "no kube-proxy seen", "Nothing on the node looks like kube-proxy: Services do not work, unless another program serves them.", "Start kube-proxy, in iptables or nftables mode.";
     NFT_REFUSED = 4001, "kernel refused a transaction", "nf_tables did not take a change; the last good ruleset stays.", "Report it with the log line; the agent retries and rebuilds.";
     NFT_DRIFT = 4002, "table changed by someone else", "Someone else changed table inet rampart.", "It was repaired. Find out who did it: `nft monitor`.";
     POLICY_RULE_UNREADABLE = 4003, "policy rule cannot be understood", "A rule of a NetworkPolicy is not valid; it admits nothing, and the policy still isolates.", "Fix the field shown.";
@@ -92,10 +100,11 @@ catalogue! {
     NOT_FOUND = 5004, "not found", "No object of that name.", "List them with `rctl get`.";
     TIMED_OUT = 5005, "timed out", "What was waited for did not happen in time.", "See `rctl status` for what is pending.";
     KUBECONFIG = 5010, "no usable kubeconfig", "No agent runs on this machine, and there is no kubeconfig that leads to a cluster.", "Give one with --kubeconfig or KUBECONFIG (and --context), or run rctl on a node.";
-    API_UNREACHABLE = 5011, "API server not reachable", "The API server of the kubeconfig does not answer.", "Check the server address, the network and the proxy: `kubectl --context ... version`.";
-    FORBIDDEN = 5012, "not permitted", "RBAC does not give this user what rctl needs.", "Let an administrator bind the ClusterRole rampart-viewer (to look) or rampart-operator (to change) to the user.";
+    CLUSTER_UNREACHABLE = 5011, "API server not reachable", "The API server of the kubeconfig does not answer.", "Check the server address, the network and the proxy: `kubectl --context ... version`.";
+    FORBIDDEN = 5012, "not permitted", "RBAC does not give this user what rctl needs.", "Let an administrator bind the Role rampart-remote (in the namespace of Rampart) and the ClusterRole rampart-viewer to the user.";
     UNAUTHENTICATED = 5013, "credentials not accepted", "The API server does not accept the user's certificate or token; it may have expired.", "Log in again, or fix the user in the kubeconfig.";
     NOT_INSTALLED = 5014, "no agents installed", "No pod of the agent exists in the cluster.", "Install Rampart with `rctl install`, or name its namespace with --agent-namespace.";
     POD_NOT_RUNNING = 5015, "agent pod not running", "The agent's pod on that node is not running.", "Look at it: `kubectl -n rampart-system describe pod ...`.";
     API_REFUSED = 5016, "API server refused a request", "The API server answered with an error.", "The message is the API server's own.";
+    VERSION_SKEW = 5017, "versions differ", "Agents and rctl are of different versions; an upgrade may be under way, or have stopped half-way.", "Finish it: `rctl upgrade`, or use the rctl of the agents' version.";
 }

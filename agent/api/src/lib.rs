@@ -7,6 +7,7 @@ pub mod cni;
 pub mod constant;
 pub mod control;
 pub mod crd;
+pub mod doctor;
 pub mod error_code;
 pub mod metric;
 pub mod watched;

@@ -1,15 +1,17 @@
 //! What answers are made of.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use api::agent_args::AgentArgs;
 use api::control::{
     AgentView, BgpStatus, EndpointView, NodeView, PeerView, PolicyStatus, PolicyView, RouteStatus,
-    RouteView, Status, Synced, Version,
+    RouteView, Status, Synced, Uninstalled, Version,
 };
 use api::error_code::{self, Code};
 use ipnet::IpNet;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::views;
 use crate::bgp::Traffic;
@@ -66,7 +68,23 @@ pub struct Parts {
 
 /// Answers questions. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Core(Arc<Parts>);
+pub struct Core(Arc<Parts>, Arc<Side>);
+
+/// What only some requests need.
+#[derive(Debug, Default)]
+struct Side {
+    /// Told when the agent is asked to leave the node.
+    leave: Notify,
+    /// Where the agent keeps the CNI plugin and its list.
+    cni: Option<CniPlaces>,
+}
+
+/// Directories of CNI as the agent sees them.
+#[derive(Clone, Debug)]
+pub(super) struct CniPlaces {
+    pub(super) bin: PathBuf,
+    pub(super) conf: PathBuf,
+}
 
 /// An owner of state has ended; the agent is about to end, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,7 +104,34 @@ impl Core {
     /// From the handles.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+        Self(Arc::new(parts), Arc::new(Side::default()))
+    }
+
+    /// Lets it look where the flags say that CNI is.
+    #[must_use]
+    pub fn with_cni_of(self, args: &AgentArgs) -> Self {
+        let cni = args.cni_bin_dir.clone().zip(args.cni_conf_dir.clone());
+        let cni = cni.map(|(bin, conf)| CniPlaces { bin, conf });
+        Self(self.0, Arc::new(Side { cni, ..Side::default() }))
+    }
+
+    pub(super) fn cni(&self) -> Option<CniPlaces> {
+        self.1.cni.clone()
+    }
+
+    pub(super) fn node(&self) -> &str {
+        &self.0.node
+    }
+
+    /// Waits until somebody has asked the agent to leave the node.
+    pub async fn left(&self) {
+        self.1.leave.notified().await;
+    }
+
+    /// Asks the agent to leave the node. It ends a moment after the answer.
+    pub(super) fn leave(&self) -> Uninstalled {
+        self.1.leave.notify_one();
+        Uninstalled::default()
     }
 
     /// Routing's configuration now.

@@ -5,9 +5,11 @@
 
 mod cni;
 mod core;
+mod doctor;
 pub mod request;
 mod server;
 mod views;
 
 pub use self::core::{Core, Parts};
+pub(crate) use server::is_allowed;
 pub use server::{bind, serve_metrics, serve_socket};

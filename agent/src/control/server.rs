@@ -25,6 +25,7 @@ use tracing::{debug, warn};
 
 use super::cni;
 use super::core::{Core, Ending, Overview};
+use super::doctor;
 use crate::observe::metrics;
 
 /// Connections served at once at each door; more wait.
@@ -102,7 +103,7 @@ pub async fn serve_metrics(listener: TcpListener, core: Core) {
 }
 
 /// Root, or the user that we run as.
-fn is_allowed(stream: &UnixStream) -> bool {
+pub(crate) fn is_allowed(stream: &UnixStream) -> bool {
     let own = nix::unistd::geteuid().as_raw();
     stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own)
 }
@@ -130,6 +131,9 @@ async fn control(core: Core, request: Request<Incoming>) -> Answer {
     if request.uri().path().starts_with(cni::PREFIX) {
         return cni::answer(&core, request).await;
     }
+    if (request.method(), request.uri().path()) == (&Method::POST, "/v1/uninstall") {
+        return json(&core.leave());
+    }
     if request.method() != Method::GET {
         return refuse(StatusCode::BAD_REQUEST, "only GET is answered", "Use rctl.");
     }
@@ -141,6 +145,8 @@ async fn control(core: Core, request: Request<Incoming>) -> Answer {
         "/v1/routes" => core.route_views().await.map(|list| json(&list)),
         "/v1/networkpolicies" => core.policies().await.map(|list| json(&list)),
         "/v1/endpoints" => core.endpoints().await.map(|list| json(&list)),
+        "/v1/chains" => return chains().await,
+        "/v1/doctor" => doctor::examine(&core).await.map(|findings| json(&findings)),
         "/v1/synced" => match synced_timeout(request.uri().query()) {
             Ok(timeout) => core.synced(timeout).await.map(|synced| json(&synced)),
             Err(why) => return refuse(StatusCode::BAD_REQUEST, why, "Give timeout_ms=N."),
@@ -153,6 +159,18 @@ async fn control(core: Core, request: Request<Incoming>) -> Answer {
     answer.unwrap_or_else(|Ending| {
         refuse(StatusCode::INTERNAL_SERVER_ERROR, "the agent is ending", "Try again later.")
     })
+}
+
+/// The chains of all tables of the node, by name.
+async fn chains() -> Answer {
+    match tokio::task::spawn_blocking(crate::kernel::nft::inventory::chains).await {
+        Ok(Ok(chains)) => json(&chains),
+        Ok(Err(error)) => {
+            let message = format!("nf_tables cannot be read: {error}");
+            refuse(StatusCode::INTERNAL_SERVER_ERROR, &message, "Try again later.")
+        }
+        Err(_) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "the agent is ending", "Try again."),
+    }
 }
 
 fn synced_timeout(query: Option<&str>) -> Result<Duration, &'static str> {

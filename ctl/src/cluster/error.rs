@@ -105,7 +105,7 @@ impl ClusterError {
                 (error_code::KUBECONFIG, Exit::Unreachable)
             }
             Self::Unreachable { .. } | Self::TimedOut { .. } => {
-                (error_code::API_UNREACHABLE, Exit::Unreachable)
+                (error_code::CLUSTER_UNREACHABLE, Exit::Unreachable)
             }
             Self::Unauthenticated { .. } => (error_code::UNAUTHENTICATED, Exit::Refused),
             Self::Forbidden { .. } => (error_code::FORBIDDEN, Exit::Refused),
@@ -233,7 +233,7 @@ mod tests {
             text.starts_with("error RC5012: may not list pods in namespace rampart-system\n"),
             "{text}"
         );
-        assert!(text.contains("why: said so\n") && text.contains("rampart-viewer"), "{text}");
+        assert!(text.contains("why: said so\n") && text.contains("rampart-remote"), "{text}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod compare;
 mod element;
 pub mod encode;
 mod expression;
+pub mod inventory;
 mod message;
 pub mod monitor;
 mod readback;

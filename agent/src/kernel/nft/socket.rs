@@ -141,6 +141,26 @@ impl Socket {
         fill: impl FnOnce(&mut Buffer),
         mut each: impl FnMut(Attributes<'_>),
     ) -> Result<(), SocketError> {
+        self.ask(uapi::FAMILY_INET, kind, flags, fill, |_, attributes| each(attributes))
+    }
+
+    /// Lists the objects of this kind of all families; `each` is told the family, too.
+    pub(super) fn list(
+        &mut self,
+        kind: u16,
+        each: impl FnMut(u8, Attributes<'_>),
+    ) -> Result<(), SocketError> {
+        self.ask(uapi::FAMILY_ANY, kind, netlink::DUMP, |_| (), each)
+    }
+
+    fn ask(
+        &mut self,
+        family: u8,
+        kind: u16,
+        flags: u16,
+        fill: impl FnOnce(&mut Buffer),
+        mut each: impl FnMut(u8, Attributes<'_>),
+    ) -> Result<(), SocketError> {
         self.drain()?;
         let sequence = self.next_query;
         self.next_query = sequence.checked_add(1).unwrap_or(FIRST_QUERY);
@@ -148,7 +168,7 @@ impl Socket {
         // A dump ends by itself, a single answer is ended by the acknowledgement.
         let flags =
             if flags & netlink::DUMP == netlink::DUMP { flags } else { flags | netlink::ACK };
-        request.message(kind, flags, sequence);
+        request.raw((uapi::SUBSYSTEM << 8) | kind, flags, sequence, family, 0);
         fill(&mut request);
         self.send(&request.into_bytes())?;
         let mut interrupted = false;
@@ -167,7 +187,10 @@ impl Socket {
                     }
                     netlink::DONE if interrupted => return Err(SocketError::Interrupted),
                     netlink::DONE => return Ok(()),
-                    _ => each(message.attributes()),
+                    _ => {
+                        let family = message.payload.first().copied().unwrap_or(family);
+                        each(family, message.attributes());
+                    }
                 }
             }
         }

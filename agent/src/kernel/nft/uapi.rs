@@ -2,6 +2,8 @@
 
 /// Subsystem number: high octet of every message type.
 pub(super) const SUBSYSTEM: u16 = 10;
+/// NFPROTO_UNSPEC: in a dump, all families.
+pub(super) const FAMILY_ANY: u8 = 0;
 /// NFPROTO_INET: family of our table.
 pub(super) const FAMILY_INET: u8 = 1;
 
@@ -74,6 +76,8 @@ pub(super) mod chain {
     pub(in super::super) const TYPE: u16 = 7;
     pub(in super::super) const HOOK_NUMBER: u16 = 1;
     pub(in super::super) const HOOK_PRIORITY: u16 = 2;
+    /// NF_DROP.
+    pub(in super::super) const POLICY_DROP: u32 = 0;
     /// NF_ACCEPT.
     pub(in super::super) const POLICY_ACCEPT: u32 = 1;
 }

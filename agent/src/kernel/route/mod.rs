@@ -33,6 +33,7 @@ mod lookup;
 mod message;
 mod pods;
 mod socket;
+mod sweep;
 mod tracker;
 mod types;
 mod writer;
@@ -41,6 +42,7 @@ pub use handle::{Events, Routes, Stopped};
 pub(crate) use message::Batch;
 pub use socket::NetlinkError;
 pub(crate) use socket::Requests;
+pub use sweep::{sweep_link, sweep_routes};
 pub use types::{
     Installed, Path, RouteChange, RouteEvent, RouteReport, RouteState, Summary, Target, Unresolved,
 };

@@ -1,0 +1,141 @@
+//! In the place of the agent that was: says what was removed, and keeps the kubelet from starting
+//! the agent again, until the pod is deleted.
+
+use std::convert::Infallible;
+
+use api::constant::SOCKET_NAME;
+use api::control::{Error, Uninstalled};
+use api::error_code;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{debug, info, warn};
+
+use super::{Args, CleanupError};
+use crate::control;
+
+type Answer = Response<Full<Bytes>>;
+
+/// Answers until SIGTERM or SIGINT.
+pub(super) fn run(args: &Args, result: &Uninstalled) -> Result<(), CleanupError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CleanupError::Hold("start the runtime", error))?;
+    runtime.block_on(serve(args, result))
+}
+
+async fn serve(args: &Args, result: &Uninstalled) -> Result<(), CleanupError> {
+    let signals = |error| CleanupError::Hold("handle signals", error);
+    let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
+    std::fs::create_dir_all(&args.run_dir)
+        .map_err(|error| CleanupError::Hold("use the run directory", error))?;
+    let socket = control::bind(&args.run_dir.join(SOCKET_NAME))
+        .map_err(|error| CleanupError::Hold("open the control socket", error))?;
+    let probes = TcpListener::bind(args.metrics_address)
+        .await
+        .map_err(|error| CleanupError::Hold("serve /healthz", error))?;
+    info!("Rampart is off this node; waiting for the pod to be deleted");
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            accepted = socket.accept() => match accepted {
+                Ok((stream, _)) if control::is_allowed(&stream) => {
+                    let result = result.clone();
+                    let answer = move |request: Request<Incoming>| {
+                        control(&result, request.method(), request.uri().path())
+                    };
+                    crate::runtime::spawn("control connection", connection(stream, answer));
+                }
+                Ok(_) => warn!("control connection of another user refused"),
+                Err(error) => warn!(%error, "control connection cannot be accepted"),
+            },
+            accepted = probes.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let answer = |request: Request<Incoming>| probe(request.uri().path());
+                    crate::runtime::spawn("probe", connection(stream, answer));
+                }
+                Err(error) => warn!(%error, "probe cannot be accepted"),
+            },
+        }
+    }
+}
+
+async fn connection<S, H>(stream: S, answer: H)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Fn(Request<Incoming>) -> Answer + Send,
+{
+    let service = service_fn(|request| {
+        let answer = answer(request);
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(std::time::Duration::from_secs(10))
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = served.await {
+        debug!(%error, "connection ended early");
+    }
+}
+
+fn control(result: &Uninstalled, method: &Method, path: &str) -> Answer {
+    if (method, path) == (&Method::POST, "/v1/uninstall") {
+        return json(StatusCode::OK, result);
+    }
+    let error = Error {
+        code: error_code::AGENT_UNREACHABLE,
+        message: "Rampart was uninstalled from this node".to_owned(),
+        why: "The agent has removed everything and only waits for its pod to be deleted."
+            .to_owned(),
+        next: "Finish with `rctl uninstall`, or restart the pod to have the agent back.".to_owned(),
+    };
+    json(StatusCode::SERVICE_UNAVAILABLE, &error)
+}
+
+/// Alive, but not ready.
+fn probe(path: &str) -> Answer {
+    let (status, body) = match path {
+        "/healthz" => (StatusCode::OK, "ok\n"),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "uninstalled\n"),
+    };
+    respond(status, "text/plain; charset=utf-8", body.as_bytes().to_vec())
+}
+
+fn json<T: serde::Serialize>(status: StatusCode, value: &T) -> Answer {
+    match serde_json::to_vec(value) {
+        Ok(body) => respond(status, "application/json", body),
+        Err(_) => respond(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", Vec::new()),
+    }
+}
+
+fn respond(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_alive_and_not_ready_and_tells_what_was_removed() {
+        assert_eq!(probe("/healthz").status(), StatusCode::OK);
+        assert_eq!(probe("/readyz").status(), StatusCode::SERVICE_UNAVAILABLE);
+        let result = Uninstalled { done: true, ..Uninstalled::default() };
+        assert_eq!(control(&result, &Method::POST, "/v1/uninstall").status(), StatusCode::OK);
+        let other = control(&result, &Method::GET, "/v1/status");
+        assert_eq!(other.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+}
