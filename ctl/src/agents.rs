@@ -113,6 +113,22 @@ impl Agents {
         self.cluster.as_ref()
     }
 
+    /// It is this machine's own agent, and no laboratory's or cluster's.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        let own = Path::new(api::constant::RUN_DIR).join(api::constant::SOCKET_NAME);
+        self.doors.iter().all(|door| match door {
+            Door::Socket(client) => client.socket() == own,
+            Door::Pod { .. } | Door::Shut { .. } | Door::None { .. } => false,
+        })
+    }
+
+    /// How many there are, whether they answer or not.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.doors.len()
+    }
+
     /// Not a single socket exists.
     fn is_absent(&self) -> bool {
         self.doors.iter().all(|door| match door {
@@ -221,7 +237,9 @@ async fn through_pod(
 ) -> Result<Bytes, ClientError> {
     // An empty body is no argument.
     let request = request.iter().copied().filter(|word| !word.is_empty());
-    let command: Vec<&str> = ["/rampart", "control"].into_iter().chain(request).collect();
+    let seconds = patience.as_secs().to_string();
+    let words = ["/rampart", "control", "--timeout", &seconds];
+    let command: Vec<&str> = words.into_iter().chain(request).collect();
     let output = cluster
         .exec(pod, &command, patience)
         .await

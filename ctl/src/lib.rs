@@ -7,4 +7,5 @@ pub mod cluster;
 pub mod command;
 pub mod failure;
 pub mod lab;
+pub mod manifest;
 pub mod output;

@@ -4,8 +4,11 @@
 
 mod access;
 mod agents;
+mod apply;
 mod error;
+mod evidence;
 mod exec;
+mod rollout;
 
 use std::time::Duration;
 
@@ -13,8 +16,10 @@ use kube::Client;
 
 pub use access::Access;
 pub use agents::{AgentPod, Place};
+pub use apply::{Difference, title};
 pub use error::ClusterError;
 pub use exec::{LARGEST_ANSWER, Output};
+pub use rollout::{AGENT, Installed, LOOK, REFLECTOR, Rollout};
 
 /// How long the API server may take for a request.
 const PATIENCE: Duration = Duration::from_secs(10);

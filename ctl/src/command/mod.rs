@@ -1,10 +1,14 @@
 //! One file a verb: request -> view -> text or JSON.
 
 pub mod describe;
+pub mod diag;
+pub mod doctor;
 pub mod explain;
 pub mod get;
+pub mod install;
 pub mod resource;
 pub mod status;
+pub mod uninstall;
 pub mod version;
 pub mod wait;
 

@@ -34,7 +34,8 @@ pub enum Condition {
     Synced,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// `500ms`, `30s`, `2m`, `1h`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = text.get(digits.len()..).unwrap_or_default();
     let number: f64 =

@@ -1,0 +1,138 @@
+//! How far the DaemonSet and the Deployment are.
+
+use std::time::Duration;
+
+use api::constant::{COMPONENT_AGENT, COMPONENT_REFLECTOR};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use kube::api::ListParams;
+
+use super::error::Request;
+use super::{Cluster, ClusterError};
+
+/// Name of the DaemonSet.
+pub const AGENT: &str = "rampart-agent";
+/// Name of the reflectors' Deployment.
+pub const REFLECTOR: &str = "rampart-route-reflector";
+/// How often what is waited for is looked at.
+pub const LOOK: Duration = Duration::from_millis(500);
+
+/// How far something is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rollout {
+    /// Pods there should be.
+    pub wanted: i32,
+    /// Of the newest version, and ready.
+    pub ready: i32,
+    /// The controller has seen the newest version.
+    pub observed: bool,
+}
+
+impl Rollout {
+    /// All pods are of the newest version, and ready.
+    #[must_use]
+    pub const fn is_complete(&self) -> bool {
+        self.observed && self.ready >= self.wanted
+    }
+}
+
+/// The agents that are installed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installed {
+    /// Version by the tag of the image; empty if it has none.
+    pub version: String,
+    /// Image.
+    pub image: String,
+}
+
+impl Cluster {
+    async fn daemon_set(&self) -> Result<Option<DaemonSet>, ClusterError> {
+        let api: Api<DaemonSet> = Api::namespaced(self.client.clone(), &self.agent_namespace);
+        let what = Request {
+            verb: "get",
+            resource: "daemonsets.apps",
+            namespace: Some(&self.agent_namespace),
+        };
+        self.request(&what, api.get_opt(AGENT)).await
+    }
+
+    /// What is installed; `None` if nothing is.
+    ///
+    /// # Errors
+    /// The API server does not say.
+    pub async fn installed(&self) -> Result<Option<Installed>, ClusterError> {
+        let Some(set) = self.daemon_set().await? else { return Ok(None) };
+        let containers = set.spec.and_then(|spec| spec.template.spec).map(|pod| pod.containers);
+        let image = containers
+            .unwrap_or_default()
+            .into_iter()
+            .find(|container| container.name == COMPONENT_AGENT)
+            .and_then(|container| container.image)
+            .unwrap_or_default();
+        let name = image.split('@').next().unwrap_or_default();
+        let version = name.rsplit_once(':').map_or("", |(_, tag)| tag).to_owned();
+        Ok(Some(Installed { version, image }))
+    }
+
+    /// How far the agents are; `None` if there is no DaemonSet.
+    ///
+    /// # Errors
+    /// The API server does not say.
+    pub async fn agent_rollout(&self) -> Result<Option<Rollout>, ClusterError> {
+        let Some(set) = self.daemon_set().await? else { return Ok(None) };
+        let status = set.status.unwrap_or_default();
+        Ok(Some(Rollout {
+            wanted: status.desired_number_scheduled,
+            ready: status.updated_number_scheduled.unwrap_or(0).min(status.number_ready),
+            observed: status.observed_generation >= set.metadata.generation,
+        }))
+    }
+
+    /// How far the route reflectors are; `None` if there is no Deployment.
+    ///
+    /// # Errors
+    /// The API server does not say.
+    pub async fn reflector_rollout(&self) -> Result<Option<Rollout>, ClusterError> {
+        let api: Api<Deployment> = Api::namespaced(self.client.clone(), &self.agent_namespace);
+        let what = Request {
+            verb: "get",
+            resource: "deployments.apps",
+            namespace: Some(&self.agent_namespace),
+        };
+        let Some(set) = self.request(&what, api.get_opt(REFLECTOR)).await? else {
+            return Ok(None);
+        };
+        let status = set.status.unwrap_or_default();
+        Ok(Some(Rollout {
+            wanted: set.spec.and_then(|spec| spec.replicas).unwrap_or(1),
+            ready: status.updated_replicas.unwrap_or(0).min(status.ready_replicas.unwrap_or(0)),
+            observed: status.observed_generation >= set.metadata.generation,
+        }))
+    }
+
+    /// Pods of ours that exist, whatever state they are in.
+    ///
+    /// # Errors
+    /// The API server does not say.
+    pub async fn own_pods(&self) -> Result<usize, ClusterError> {
+        let agents = self.component(COMPONENT_AGENT).await?.len();
+        Ok(agents + self.component(COMPONENT_REFLECTOR).await?.len())
+    }
+
+    /// Nodes without pod CIDRs, which cannot have pods of ours.
+    ///
+    /// # Errors
+    /// The API server does not say.
+    pub async fn nodes_without_pod_cidrs(&self) -> Result<Vec<String>, ClusterError> {
+        let api: Api<Node> = Api::all(self.client.clone());
+        let what = Request { verb: "list", resource: "nodes", namespace: None };
+        let nodes = self.request(&what, api.list(&ListParams::default())).await?;
+        let without = nodes.items.into_iter().filter(|node| {
+            let spec = node.spec.as_ref();
+            let cidrs = spec.and_then(|spec| spec.pod_cidrs.as_ref());
+            cidrs.is_none_or(Vec::is_empty) && spec.is_none_or(|spec| spec.pod_cidr.is_none())
+        });
+        Ok(without.filter_map(|node| node.metadata.name).collect())
+    }
+}
