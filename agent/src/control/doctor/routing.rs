@@ -13,7 +13,12 @@ pub(super) fn pod_cidrs(own: &str, nodes: &[NodeFacts]) -> Vec<Finding> {
     };
     if node.pod_cidrs.is_empty() {
         let message = format!("Node {own} has no spec.podCIDRs: its pods get no addresses");
-        return vec![Finding::trouble(Level::Fail, "podCIDRs", error_code::CNI_NO_POD_CIDR, message)];
+        return vec![Finding::trouble(
+            Level::Fail,
+            "podCIDRs",
+            error_code::CNI_NO_POD_CIDR,
+            message,
+        )];
     }
     let mut findings = Vec::new();
     for other in nodes.iter().filter(|other| other.name != own) {
@@ -93,7 +98,10 @@ mod tests {
     #[test]
     fn a_node_without_pod_cidrs_fails_loudly() {
         let findings = pod_cidrs("n1", &[node("n1", &[])]);
-        assert_eq!((findings[0].level, findings[0].code), (Level::Fail, Some(error_code::CNI_NO_POD_CIDR)));
+        assert_eq!(
+            (findings[0].level, findings[0].code),
+            (Level::Fail, Some(error_code::CNI_NO_POD_CIDR))
+        );
         assert_eq!(pod_cidrs("n9", &[node("n1", &[])])[0].level, Level::Fail);
     }
 
