@@ -7,6 +7,7 @@ pub mod cases;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::control::PeerView;
@@ -71,11 +72,13 @@ impl Transport {
 pub struct Pair {
     implementation: Implementation,
     sessions: usize,
+    /// The router does graceful restart (RFC 4724).
+    graceful: bool,
     // Fields drop in this order: what runs goes before where it runs.
     agent: Option<Daemon>,
     router: Vec<Daemon>,
     /// Namespace of the agent.
-    pub node_namespace: Namespace,
+    pub node_namespace: Arc<Namespace>,
     /// Namespace of the router.
     pub router_namespace: Namespace,
     directory: Directory,
@@ -87,12 +90,34 @@ impl Pair {
     /// # Panics
     /// When that fails.
     pub fn start(implementation: Implementation, router_asn: u32, transport: Transport) -> Self {
+        Self::start_with(implementation, router_asn, transport, false)
+    }
+
+    /// The same with a router that does graceful restart (RFC 4724).
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn start_graceful(
+        implementation: Implementation,
+        router_asn: u32,
+        transport: Transport,
+    ) -> Self {
+        Self::start_with(implementation, router_asn, transport, true)
+    }
+
+    fn start_with(
+        implementation: Implementation,
+        router_asn: u32,
+        transport: Transport,
+        graceful: bool,
+    ) -> Self {
         let pair = Self {
             implementation,
+            graceful,
             sessions: transport.sessions().len(),
             agent: None,
             router: Vec::new(),
-            node_namespace: Namespace::new("node"),
+            node_namespace: Arc::new(Namespace::new("node")),
             router_namespace: Namespace::new("router"),
             directory: Directory::new("interop"),
         };
@@ -100,11 +125,11 @@ impl Pair {
         pair.write_store(router_asn, transport);
         match implementation {
             Implementation::Bird => {
-                pair.directory.write("bird.conf", &bird(router_asn, transport));
+                pair.directory.write("bird.conf", &bird(router_asn, transport, graceful));
             }
             Implementation::Frr => {
                 pair.directory.write("zebra.conf", "log stdout\n");
-                pair.directory.write("bgpd.conf", &frr(router_asn, transport));
+                pair.directory.write("bgpd.conf", &frr(router_asn, transport, graceful));
                 give_to_frr(pair.directory.path());
             }
         }
@@ -117,7 +142,7 @@ impl Pair {
     fn wire(&self) {
         connect(&self.node_namespace, "uplink", &self.router_namespace, "node");
         for (namespace, interface, [v4, v6]) in
-            [(&self.node_namespace, "uplink", NODE), (&self.router_namespace, "node", ROUTER)]
+            [(&*self.node_namespace, "uplink", NODE), (&self.router_namespace, "node", ROUTER)]
         {
             namespace.ip(&[
                 &format!("addr add {v4}/24 dev {interface}"),
@@ -178,7 +203,10 @@ impl Pair {
         let file = |name: &str| self.directory.join(name).display().to_string();
         match self.implementation {
             Implementation::Bird => {
-                let arguments = ["-f", "-c", &file("bird.conf"), "-s", &file("bird.ctl")];
+                let recovers = self.graceful && self.directory.join("bird.log").exists();
+                let (config, socket) = (file("bird.conf"), file("bird.ctl"));
+                let mut arguments = vec!["-f", "-c", &config, "-s", &socket];
+                arguments.extend(recovers.then_some("-R"));
                 let log = self.directory.join("bird.log");
                 let bird = self.router_namespace.start(Path::new("bird"), &arguments, &log);
                 self.router.push(bird);
@@ -357,12 +385,17 @@ fn give_to_frr(directory: &Path) {
     nix::unistd::chown(directory, Some(user.uid), Some(user.gid)).expect("chown");
 }
 
-fn bird(asn: u32, transport: Transport) -> String {
+fn bird(asn: u32, transport: Transport, graceful: bool) -> String {
+    let [in_kernel, in_session] = if graceful {
+        [" graceful restart;", "  graceful restart on;\n  graceful restart time 60;\n"]
+    } else {
+        ["", ""]
+    };
     let mut text =
         "log stderr all;\nrouter id 192.0.2.2;\nprotocol device { scan time 1; }\n".to_owned();
     for (channel, prefix) in ["ipv4", "ipv6"].iter().zip(ROUTER_PREFIXES) {
         text += &format!(
-            "protocol kernel {{ {channel} {{ export where source = RTS_BGP; }}; }}\n\
+            "protocol kernel {{{in_kernel} {channel} {{ export where source = RTS_BGP; }}; }}\n\
              protocol static {{ {channel}; route {prefix} blackhole; }}\n"
         );
     }
@@ -379,14 +412,20 @@ fn bird(asn: u32, transport: Transport) -> String {
         }
         text += &format!(
             "protocol bgp node{over} {{\n  local {} as {asn};\n  neighbor {} as {NODE_ASN};\n  direct;\n  \
-             hold time {HOLD_TIME};\n  connect delay time 1;\n  error wait time 1, 2;\n{channels}}}\n",
+             hold time {HOLD_TIME};\n  connect delay time 1;\n  error wait time 1, 2;\n{in_session}{channels}}}\n",
             ROUTER[over], NODE[over]
         );
     }
     text
 }
 
-fn frr(asn: u32, transport: Transport) -> String {
+fn frr(asn: u32, transport: Transport, graceful: bool) -> String {
+    let restart = if graceful {
+        " bgp graceful-restart\n bgp graceful-restart restart-time 60\n \
+         bgp graceful-restart preserve-fw-state\n"
+    } else {
+        ""
+    };
     let mut sessions = String::new();
     let mut families = [String::new(), String::new()];
     for (over, carried) in transport.sessions() {
@@ -403,7 +442,7 @@ fn frr(asn: u32, transport: Transport) -> String {
     let [prefix_v4, prefix_v6] = ROUTER_PREFIXES;
     format!(
         "log stdout\nrouter bgp {asn}\n bgp router-id 192.0.2.2\n no bgp default ipv4-unicast\n \
-         no bgp ebgp-requires-policy\n no bgp network import-check\n coalesce-time 50\n{sessions} \
+         no bgp ebgp-requires-policy\n no bgp network import-check\n coalesce-time 50\n{restart}{sessions} \
          address-family ipv4 unicast\n  network {prefix_v4}\n{v4} exit-address-family\n \
          address-family ipv6 unicast\n  network {prefix_v6}\n{v6} exit-address-family\n"
     )

@@ -16,6 +16,7 @@ pub mod kube_source;
     reason = "a harness fails as a test does"
 )]
 pub mod lab;
+pub mod monitor;
 #[expect(
     clippy::expect_used,
     clippy::panic,

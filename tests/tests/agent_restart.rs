@@ -3,10 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use std::io::Write as _;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use tests::agent::{Agent, LIMIT, node, pod, policy};
+use tests::monitor::Watch;
 use tests::netns::{Directory, Namespace, connect};
 use tests::wait::eventually;
 
@@ -77,63 +77,6 @@ impl Pair {
         eventually(LIMIT, "both nodes have each other's pod CIDRs, v4 and v6", || {
             self.left_reaches_right() && self.right_reaches_left()
         });
-    }
-}
-
-/// Follows a kernel subsystem in a namespace; what it wrote is everything that changed since.
-struct Watch<'a> {
-    daemon: tests::netns::Daemon,
-    namespace: &'a Namespace,
-    program: &'static str,
-}
-
-impl<'a> Watch<'a> {
-    fn start(
-        namespace: &'a Namespace,
-        directory: &Directory,
-        program: &'static str,
-        arguments: &[&str],
-    ) -> Self {
-        let log = directory.join(&format!("{program}.monitor"));
-        let daemon = namespace.start(Path::new(program), arguments, &log);
-        let watch = Self { daemon, namespace, program };
-        // It follows from now on once it has seen a change of our own.
-        let mut number = 0;
-        eventually(LIMIT, "the monitor listens", || {
-            number += 1;
-            watch.mark(&format!("begin{number}"));
-            watch.daemon.log().contains("begin") || watch.daemon.log().contains("203.0.113.")
-        });
-        watch
-    }
-
-    /// A change that is ours and easy to tell.
-    fn mark(&self, name: &str) {
-        match self.program {
-            "nft" => {
-                self.namespace.output("nft", &["add", "table", "inet", name]);
-            }
-            _ => {
-                let octet = name.trim_start_matches(|c: char| !c.is_ascii_digit());
-                let route = format!("203.0.113.{octet}/32");
-                self.namespace.output("ip", &["route", "replace", "blackhole", &route]);
-            }
-        }
-    }
-
-    /// Lines since the start, without our own marks.
-    fn changes(&self) -> Vec<String> {
-        self.mark("end200");
-        eventually(LIMIT, "the monitor has seen all", || {
-            self.daemon.log().contains("end200") || self.daemon.log().contains("203.0.113.200")
-        });
-        let ours = ["begin", "end200", "203.0.113.", "new generation"];
-        self.daemon
-            .log()
-            .lines()
-            .filter(|line| !line.is_empty() && !ours.iter().any(|word| line.contains(word)))
-            .map(str::to_owned)
-            .collect()
     }
 }
 
@@ -237,6 +180,41 @@ fn a_killed_agent_leaves_all_in_place_and_its_successor_changes_nothing() {
     let now = routes();
     let lost: Vec<_> = routes_before.iter().filter(|route| !now.contains(route)).collect();
     assert!(lost.is_empty(), "{lost:?}");
+}
+
+#[test]
+fn a_killed_or_replaced_agent_costs_its_peers_no_route_not_even_for_a_moment() {
+    let pair = pair();
+    let (mut left, right) = (pair.start_left(), pair.start_right());
+    pair.connected();
+    left.synced();
+    right.synced();
+    let ip = Watch::start(&pair.right, &pair.right_directory, "ip", &["monitor", "route"]);
+    let restart = |phase: &str| {
+        let peers = right.peers();
+        peers.first().is_some_and(|peer| peer.graceful_restart.phase == phase)
+    };
+    for sessions in [2, 3] {
+        if sessions == 2 {
+            left.kill();
+        } else {
+            left.daemon().signal(nix::sys::signal::Signal::SIGTERM);
+        }
+        eventually(LIMIT, "the other node keeps its paths", || restart("away"));
+        let peers = right.peers();
+        let stale: u64 = peers[0].graceful_restart.stale.values().sum();
+        assert_eq!((peers[0].state.as_str() == "Established", stale), (false, 2), "{peers:?}");
+        assert!(pair.right_reaches_left());
+        left = pair.start_left();
+        eventually(LIMIT, "it has heard everything again", || {
+            let peers = right.peers();
+            let view = peers.first().map(|peer| (peer.established_count, peer.end_of_rib.len()));
+            view == Some((sessions, 2)) && restart("none")
+        });
+    }
+    left.synced();
+    right.synced();
+    assert_eq!(ip.changes(), [""; 0], "routes were touched");
 }
 
 #[test]

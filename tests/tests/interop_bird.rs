@@ -49,3 +49,18 @@ fn a_killed_agent_costs_neither_side_a_route() {
 fn a_replaced_agent_costs_neither_side_a_route() {
     cases::agent_is_replaced(Bird, ROUTER_ASN);
 }
+
+#[test]
+fn a_killed_bird_with_graceful_restart_costs_no_route_over_a_shared_session() {
+    cases::router_restarts_gracefully(Bird, ROUTER_ASN, Transport::SharedV4);
+}
+
+#[test]
+fn a_killed_bird_with_graceful_restart_costs_no_route_with_a_session_for_each_family() {
+    cases::router_restarts_gracefully(Bird, ROUTER_ASN, Transport::PerFamily);
+}
+
+#[test]
+fn a_failed_link_ends_the_session_with_bird_at_once() {
+    cases::link_fails(Bird, ROUTER_ASN);
+}

@@ -1,8 +1,10 @@
 //! What must hold against every foreign router.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{HOLD_TIME, Implementation, PATIENCE, Pair, Transport};
+use crate::monitor::Watch;
 use crate::wait::{eventually, throughout};
 use nix::sys::signal::Signal;
 
@@ -71,6 +73,55 @@ pub fn router_restarts(implementation: Implementation, asn: u32) {
     pair.kill_router();
     eventually(PATIENCE, "the agent sees the session end", || !pair.established());
     pair.start_router();
+    pair.converge();
+}
+
+/// A router with graceful restart that is killed keeps its routes in the agent's kernel: none is
+/// touched until it has told them again, and after.
+///
+/// # Panics
+/// When that does not hold.
+pub fn router_restarts_gracefully(implementation: Implementation, asn: u32, transport: Transport) {
+    let mut pair = Pair::start_graceful(implementation, asn, transport);
+    pair.converge();
+    let complete = |pair: &Pair, times: u64| {
+        pair.peers().iter().all(|peer| {
+            peer.established_count == times
+                && peer.end_of_rib == peer.families
+                && peer.graceful_restart.phase == "none"
+        })
+    };
+    eventually(PATIENCE, "the router says that this is everything", || complete(&pair, 1));
+    let before = pair.peers();
+    assert!(before.iter().all(|peer| peer.graceful_restart.negotiated), "{before:?}");
+    let namespace = Arc::clone(&pair.node_namespace);
+    let watch = Watch::start(&namespace, &pair.directory, "ip", &["monitor", "route"]);
+    pair.kill_router();
+    eventually(PATIENCE, "the agent keeps the paths of a router that is away", || {
+        pair.peers().iter().all(|peer| peer.graceful_restart.phase == "away")
+    });
+    throughout(Duration::from_secs(2), "routes stay without the router", || pair.node_has_routes());
+    pair.start_router();
+    eventually(PATIENCE, "the router has said everything again", || complete(&pair, 2));
+    pair.converge();
+    assert_eq!(watch.changes(), [""; 0], "routes were touched");
+}
+
+/// The session over a link that fails ends at once, not after the hold time, and nothing is kept.
+///
+/// # Panics
+/// When that does not hold.
+pub fn link_fails(implementation: Implementation, asn: u32) {
+    let pair = Pair::start_graceful(implementation, asn, Transport::SharedV4);
+    pair.converge();
+    pair.router_namespace.ip(&["link set node down"]);
+    eventually(PATIENCE, "the session is down", || !pair.established());
+    let error = pair.peers().into_iter().find_map(|peer| peer.last_error).map(|e| e.message);
+    assert!(error.as_deref().is_some_and(|words| words.contains("link")), "{error:?}");
+    let peers = pair.peers();
+    assert!(peers.iter().all(|peer| peer.graceful_restart.stale.is_empty()), "{peers:?}");
+    pair.router_namespace
+        .ip(&["link set node up", &format!("addr replace {}/64 dev node nodad", super::ROUTER[1])]);
     pair.converge();
 }
 
