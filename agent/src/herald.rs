@@ -98,6 +98,8 @@ impl Herald {
             }
             SpeakerEvent::SessionDown { peer, reason, established } => {
                 let (name, _) = self.name(peer);
+                // Told again when there is a session again.
+                self.problems.resolve(Area::Peer, &format!("{peer}|next hop"));
                 let (code, words) = down(&reason);
                 info!(peer = %name, address = %peer, established, reason = %words, "bgp session down");
                 if let Some((direction, code)) = notified(&reason) {
@@ -148,6 +150,14 @@ impl Herald {
             SpeakerEvent::StaleRemoved { peer, paths } => {
                 let (name, _) = self.name(peer);
                 info!(peer = %name, address = %peer, paths, "kept paths were not sent again and are gone");
+            }
+            SpeakerEvent::Withheld { peer, prefixes: 0 } => {
+                self.problems.resolve(Area::Peer, &format!("{peer}|next hop"));
+            }
+            SpeakerEvent::Withheld { peer, prefixes } => {
+                let words = withheld(prefixes);
+                let complaint = self.about(error_code::NO_NEXT_HOP, peer, &words);
+                self.problems.raise(Area::Peer, format!("{peer}|next hop"), complaint);
             }
             SpeakerEvent::PrefixLimit { peer, limit } => {
                 let words = format!("it sent more than {limit} prefixes (maxPrefixes)");
@@ -214,6 +224,10 @@ pub fn down(reason: &DownReason) -> (Code, String) {
         DownReason::ConnectionLost(why) => {
             (error_code::PEER_UNREACHABLE, format!("connection lost: {why}"))
         }
+        DownReason::LinkDown => (
+            error_code::PEER_UNREACHABLE,
+            "the link to it is down, or has lost its address".to_owned(),
+        ),
         DownReason::HoldTimerExpired => {
             (error_code::HOLD_TIMER_EXPIRED, "nothing was heard for the hold time".to_owned())
         }
@@ -256,6 +270,10 @@ fn notified(reason: &DownReason) -> Option<(Direction, u8)> {
     }
 }
 
+fn withheld(prefixes: usize) -> String {
+    format!("{prefixes} prefixes are not announced: we have no next hop of their family there")
+}
+
 fn refused(reason: OpenRefusal) -> (Code, String) {
     match reason {
         OpenRefusal::BadPeerAs { expected, got } => {
@@ -281,6 +299,7 @@ pub fn last_error(event: &SpeakerEvent) -> (Code, String) {
         SpeakerEvent::PathsKept { paths, .. } => {
             (error_code::PEER_UNREACHABLE, format!("restarts, {paths} paths kept"))
         }
+        SpeakerEvent::Withheld { prefixes, .. } => (error_code::NO_NEXT_HOP, withheld(*prefixes)),
         SpeakerEvent::StaleRemoved { paths, .. } => {
             (error_code::PEER_UNREACHABLE, format!("{paths} kept paths removed"))
         }

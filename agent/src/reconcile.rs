@@ -86,7 +86,10 @@ impl FanOut {
                     let Some(batch) = batch else { return };
                     self.take(batch).await;
                 }
-                Some(()) = links.recv() => self.configure().await,
+                Some(()) = links.recv() => {
+                    self.tell_connected().await;
+                    self.configure().await;
+                }
             }
         }
     }
@@ -177,6 +180,18 @@ impl FanOut {
             view.desired = Some(Arc::new(desired));
             view.speaker = Some(speaker);
         });
+        self.tell_connected().await;
+    }
+
+    /// The speaker ends sessions over links that are down.
+    async fn tell_connected(&self) {
+        let speaker = self.view.borrow().speaker.clone();
+        if let Some(speaker) = speaker
+            && let Some(networks) = crate::kernel::address::connected()
+            && speaker.connected(networks).await.is_err()
+        {
+            warn!("the speaker thread has ended");
+        }
     }
 
     fn start(&self, desired: &Desired) -> Option<SpeakerHandle> {

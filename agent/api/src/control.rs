@@ -313,6 +313,10 @@ pub struct PeerView {
     pub accepted: u64,
     /// Prefixes in Adj-RIB-Out.
     pub sent: u64,
+    /// Prefixes that should be there, but have no next hop of their family for this peer, or do not
+    /// fit into a message.
+    #[serde(default)]
+    pub withheld: u64,
     /// Negotiated hold time in seconds.
     pub hold_time_seconds: u64,
     /// Negotiated keepalive interval in seconds.

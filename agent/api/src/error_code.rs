@@ -69,6 +69,7 @@ catalogue! {
     MALFORMED_ATTRIBUTE = 2114, "malformed path attribute", "An UPDATE carried a malformed attribute (RFC 7606).", "Its routes were withdrawn; the session stayed up. Report it to the peer's vendor.";
     LISTEN_FAILED = 2115, "cannot listen for BGP", "The BGP port is taken or may not be bound.", "Stop the other speaker, or set listenPort; see `ss -ltnp`.";
     PREFIX_LIMIT = 2116, "too many prefixes", "The peer announced more prefixes than maxPrefixes allows, and its session was closed.", "Find out why the peer announces so many, or raise maxPrefixes.";
+    NO_NEXT_HOP = 2117, "prefixes without a next hop", "Prefixes of a family are not announced to a peer, because this node has no address of that family towards it.", "Give the interface an address of that family (`ip -6 addr`), or set the node's address.";
     ROUTE_REFUSED = 3001, "kernel refused a route", "The next hop is not reachable, or the route is invalid.", "Check `ip route get NEXTHOP`.";
     ROUTE_DRIFT = 3002, "route changed by someone else", "A route of ours was deleted or replaced out of band.", "It was repaired. Find out who did it: `ip monitor route`.";
     FORWARDING_DISABLED = 3003, "IP forwarding is off", "net.ipv4.ip_forward or net.ipv6.conf.all.forwarding is 0.", "Set both to 1.";

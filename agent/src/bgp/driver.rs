@@ -245,6 +245,7 @@ impl Driver {
                 Ok(Command::Holders { peers, reply }) => {
                     drop(reply.send(self.speaker.holders(&peers)));
                 }
+                Ok(Command::Connected(networks)) => self.speaker.set_connected(now, networks),
                 Ok(Command::Shutdown { cease }) => return Next::End { cease },
                 Err(mpsc::error::TryRecvError::Empty) => break,
                 Err(mpsc::error::TryRecvError::Disconnected) => return Next::End { cease: false },

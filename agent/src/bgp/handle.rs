@@ -40,6 +40,7 @@ pub(super) enum Command {
     Summary(oneshot::Sender<Summary>),
     Parity { from: Vec<SocketAddr>, against: Vec<SocketAddr>, reply: oneshot::Sender<Parity> },
     Holders { peers: Vec<SocketAddr>, reply: oneshot::Sender<Vec<(IpNet, usize)>> },
+    Connected(Vec<IpNet>),
     Shutdown { cease: bool },
 }
 
@@ -66,6 +67,15 @@ impl SpeakerHandle {
     /// The thread has ended.
     pub async fn configure(&self, config: Config, listen_port: u16) -> Result<(), Stopped> {
         self.send(Command::Configure(Box::new(config), listen_port)).await
+    }
+
+    /// Tells the networks that we are connected to by links that are up. The session of a directly
+    /// connected external peer ends at once when its network is not among them any more.
+    ///
+    /// # Errors
+    /// The thread has ended.
+    pub async fn connected(&self, networks: Vec<IpNet>) -> Result<(), Stopped> {
+        self.send(Command::Connected(networks)).await
     }
 
     /// Replaces the whole set of own prefixes.

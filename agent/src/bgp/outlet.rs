@@ -148,6 +148,7 @@ fn key(event: &DriverEvent) -> (IpAddr, u8) {
             SpeakerEvent::EndOfRib { peer, family: Family::Ipv6 } => (*peer, 9),
             SpeakerEvent::PathsKept { peer, .. } => (*peer, 10),
             SpeakerEvent::StaleRemoved { peer, .. } => (*peer, 11),
+            SpeakerEvent::Withheld { peer, .. } => (*peer, 12),
         },
     }
 }

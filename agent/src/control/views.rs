@@ -61,6 +61,7 @@ pub(super) fn peer(node: &str, peer: view::PeerView) -> PeerView {
         received: peer.received,
         accepted: peer.accepted,
         sent: peer.sent,
+        withheld: peer.no_next_hop + peer.too_big,
         hold_time_seconds: peer.hold_time.as_secs(),
         keepalive_seconds: peer.keepalive.as_secs(),
         capabilities: peer.capabilities.into_iter().map(str::to_owned).collect(),

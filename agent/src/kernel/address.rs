@@ -8,12 +8,14 @@ use ipnet::IpNet;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
+use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::SockaddrStorage;
 use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::config::LinkAddress;
 
+const RTNLGRP_LINK: u32 = 1;
 const RTNLGRP_IPV4_IFADDR: u32 = 5;
 const RTNLGRP_IPV6_IFADDR: u32 = 9;
 
@@ -43,7 +45,27 @@ fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
     v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
 }
 
-/// Tells whenever an address comes or goes; several changes may be told as one. The thread ends
+/// Networks that a link leads to which is up and has a carrier; `None` if the kernel does not tell.
+#[must_use]
+pub fn connected() -> Option<Vec<IpNet>> {
+    let up = InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING;
+    let addresses = match getifaddrs() {
+        Ok(addresses) => addresses,
+        Err(error) => {
+            warn!(%error, "addresses of interfaces cannot be listed");
+            return None;
+        }
+    };
+    let mut networks: Vec<IpNet> = addresses
+        .filter(|entry| entry.flags.contains(up))
+        .filter_map(|entry| Some(link_address(&entry)?.net.trunc()))
+        .collect();
+    networks.sort_unstable();
+    networks.dedup();
+    Some(networks)
+}
+
+/// Tells whenever a link changes, or an address comes or goes; several changes may be told as one. The thread ends
 /// when the receiver is gone and the next change comes, or with the process.
 ///
 /// # Errors
@@ -51,6 +73,7 @@ fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
 pub fn watch() -> io::Result<(mpsc::Receiver<()>, JoinHandle<()>)> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind(&SocketAddr::new(0, 0))?;
+    socket.add_membership(RTNLGRP_LINK)?;
     socket.add_membership(RTNLGRP_IPV4_IFADDR)?;
     socket.add_membership(RTNLGRP_IPV6_IFADDR)?;
     // One note is enough: whoever takes it looks at everything.

@@ -15,6 +15,9 @@ pub enum Fault {
     /// The TCP connection ended without a NOTIFICATION.
     #[error("connection lost: {0}")]
     ConnectionLost(String),
+    /// The link to a directly connected peer is down.
+    #[error("the link is down")]
+    LinkDown,
     /// Nothing was heard for the hold time (4/0 sent).
     #[error("hold timer expired in {0}")]
     HoldTimerExpired(State),
@@ -62,9 +65,10 @@ impl Fault {
     #[must_use]
     pub fn notification(&self) -> Option<Notification> {
         Some(match self {
-            Self::ConnectFailed(_) | Self::ConnectionLost(_) | Self::NotificationReceived(_) => {
-                return None;
-            }
+            Self::ConnectFailed(_)
+            | Self::ConnectionLost(_)
+            | Self::LinkDown
+            | Self::NotificationReceived(_) => return None,
             Self::HoldTimerExpired(_) => Notification::new(error_code::HOLD_TIMER, 0),
             Self::SendHoldTimerExpired => Notification::new(error_code::SEND_HOLD_TIMER, 0),
             Self::OpenRefused(refusal) => refusal.notification(),
@@ -81,9 +85,10 @@ impl Fault {
         match self {
             Self::Collision | Self::Stopped(_) => Penalty::None,
             // The network or the other end's restart; nothing says that the next try is worse.
-            Self::ConnectFailed(_) | Self::ConnectionLost(_) | Self::HoldTimerExpired(_) => {
-                Penalty::Retry
-            }
+            Self::ConnectFailed(_)
+            | Self::ConnectionLost(_)
+            | Self::LinkDown
+            | Self::HoldTimerExpired(_) => Penalty::Retry,
             Self::NotificationReceived(notification) => match notification.code {
                 error_code::CEASE | error_code::HOLD_TIMER | error_code::SEND_HOLD_TIMER => {
                     Penalty::Retry

@@ -159,6 +159,25 @@ impl Peer {
         reset
     }
 
+    /// The link to the peer is down: connections over it are given up without waiting for timers.
+    pub fn link_down(&mut self, now: Instant) {
+        for side in Side::BOTH {
+            if self.machine_ref(side).state.is_connected() {
+                self.fire(now, side, Event::TcpConnectionFails, Some(Fault::LinkDown));
+            }
+        }
+        self.settle(now);
+    }
+
+    /// The link to the peer is up again: no reason to wait for the next attempt.
+    pub fn link_up(&mut self, now: Instant) {
+        self.stats.connect_retries = 0;
+        if self.outgoing.state == State::Active && self.incoming.state < State::OpenConfirm {
+            self.fire(now, Side::Outgoing, Event::ConnectRetryTimerExpires, None);
+            self.settle(now);
+        }
+    }
+
     /// The peer has opened a TCP connection to us; `local` is our end of it.
     ///
     /// # Errors

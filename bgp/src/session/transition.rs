@@ -115,7 +115,8 @@ impl Peer {
             Fault::ConnectFailed(_) | Fault::ConnectionLost(_) => {
                 self.machine_ref(side.other()).state >= State::OpenConfirm
             }
-            Fault::HoldTimerExpired(_)
+            Fault::LinkDown
+            | Fault::HoldTimerExpired(_)
             | Fault::SendHoldTimerExpired
             | Fault::OpenRefused(_)
             | Fault::Malformed(_)

@@ -41,6 +41,7 @@ impl Speaker {
                 None => self.add(now, peer),
             }
         }
+        self.exports_changed = true;
         self.review_deferral(now);
     }
 
@@ -110,7 +111,7 @@ impl Speaker {
         }
     }
 
-    fn drop_kept(&mut self, now: Instant, number: u32) {
+    pub(super) fn drop_kept(&mut self, now: Instant, number: u32) {
         let Self { rib, by_index, outputs, neighbours, .. } = self;
         if let Some(neighbour) = neighbours.get_mut(number) {
             neighbour.record.drop_kept(&mut Stage { now, number, rib, by_index, outputs });

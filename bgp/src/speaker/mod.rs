@@ -11,6 +11,7 @@
 
 mod configure;
 mod neighbour;
+mod network;
 mod output;
 mod parity;
 mod receive;
@@ -54,6 +55,10 @@ pub struct Speaker {
     outputs: VecDeque<Output>,
     /// Nobody needs to be called before.
     deadline: Option<Instant>,
+    /// Networks that we are connected to; `None`: nobody said.
+    connected: Option<Vec<IpNet>>,
+    /// Somebody may be told more or less than before.
+    exports_changed: bool,
     /// Until then at most, End-of-RIB is held back.
     deferred_until: Option<Instant>,
     start: Instant,
@@ -72,6 +77,8 @@ impl Speaker {
             by_index: Vec::new(),
             outputs: VecDeque::new(),
             deadline: None,
+            connected: None,
+            exports_changed: false,
             deferred_until: Some(now + DEFERRAL),
             start: now,
         };
@@ -205,7 +212,11 @@ impl Speaker {
 
     /// End of a driver turn: everything that changed is packed into UPDATEs and forwarding changes.
     pub fn flush(&mut self, now: Instant) {
+        let changed = self.rib.is_dirty() || std::mem::take(&mut self.exports_changed);
         self.rib.flush();
+        if changed {
+            self.tell_withheld();
+        }
         while let Some(index) = self.rib.hopeless() {
             let Some(number) = self.by_index.get(index.position()).copied() else { return };
             let Some(neighbour) = self.neighbours.get_mut(number) else { return };

@@ -57,6 +57,8 @@ pub(super) struct Up {
     pub(super) negotiated: Arc<Negotiated>,
     /// Families for which it has told everything.
     pub(super) end_of_rib: Families,
+    /// Prefixes without a next hop, as last told.
+    pub(super) withheld: usize,
 }
 
 impl Up {
@@ -184,7 +186,8 @@ impl Record {
             router_id: negotiated.peer_router_id,
             families: negotiated.families,
         };
-        self.up = Some(Up { index, conn, local, negotiated, end_of_rib: Families::NONE });
+        self.up =
+            Some(Up { index, conn, local, negotiated, end_of_rib: Families::NONE, withheld: 0 });
         self.tell(stage, event);
     }
 
@@ -289,6 +292,7 @@ impl Record {
             | SpeakerEvent::EndOfRib { .. }
             | SpeakerEvent::PathsKept { .. }
             | SpeakerEvent::StaleRemoved { .. }
+            | SpeakerEvent::Withheld { .. }
             | SpeakerEvent::MalformedAttribute { .. }
             | SpeakerEvent::UnknownNeighbour { .. } => {}
         }

@@ -148,6 +148,14 @@ pub enum SpeakerEvent {
         /// How many.
         paths: usize,
     },
+    /// How many prefixes this peer should get and does not, because there is no next hop of their
+    /// family for it: told whenever it changes.
+    Withheld {
+        /// Peer.
+        peer: IpAddr,
+        /// How many; 0: none any more.
+        prefixes: usize,
+    },
     /// The peer holds more prefixes than it may; the session was closed (Cease 6/1).
     PrefixLimit {
         /// Peer.
@@ -166,6 +174,7 @@ impl SpeakerEvent {
                 | Self::EndOfRib { .. }
                 | Self::PathsKept { .. }
                 | Self::StaleRemoved { .. }
+                | Self::Withheld { .. }
         )
     }
 }
@@ -208,6 +217,8 @@ pub enum DownReason {
     ConnectFailed(String),
     /// The TCP connection ended without a NOTIFICATION.
     ConnectionLost(String),
+    /// The link to a directly connected peer is down.
+    LinkDown,
     /// Nothing was heard for the hold time.
     HoldTimerExpired,
     /// The peer takes no bytes (RFC 9687).
@@ -239,6 +250,7 @@ impl From<&Fault> for DownReason {
         match fault {
             Fault::ConnectFailed(reason) => Self::ConnectFailed(reason.clone()),
             Fault::ConnectionLost(reason) => Self::ConnectionLost(reason.clone()),
+            Fault::LinkDown => Self::LinkDown,
             Fault::HoldTimerExpired(_) => Self::HoldTimerExpired,
             Fault::SendHoldTimerExpired => Self::SendHoldTimerExpired,
             Fault::NotificationReceived(notification) => {

@@ -69,7 +69,8 @@ impl Record {
                 let kept = [cease::ADMIN_RESET, cease::OUT_OF_RESOURCES];
                 peer.notification && n.code == error_code::CEASE && kept.contains(&n.subcode)
             }
-            Fault::OpenRefused(_) => false,
+            // Nobody forwards over a link that is down.
+            Fault::OpenRefused(_) | Fault::LinkDown => false,
         };
         let time = settings.restart_time.min(peer.restart_time);
         (restarts && !self.leaving && !time.is_zero()).then_some(time)

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bgp::config::{Config, GracefulRestart, PeerConfig, PeerKind};
-use bgp::speaker::{ConnectionId, Output, Speaker};
+use bgp::speaker::{ConnectionId, DownReason, Output, Speaker, SpeakerEvent};
 use bgp::wire::encode;
 use bgp::wire::open::{Capability, Open};
 
@@ -240,4 +240,113 @@ fn the_r_bit_is_set_after_a_start_and_not_later() {
     let later = now + 121 * SECOND;
     old.configure(later, settings());
     assert!(!r_bit(&mut old, later));
+}
+
+/// Node 0 with an external peer at node 1.
+fn uplink(multihop: Option<u8>) -> Net {
+    let towards = |of: usize, asn: u32| PeerConfig {
+        passive: of == 0,
+        ebgp_multihop: multihop,
+        graceful_restart: Some(GracefulRestart::of(PeerKind::Tor)),
+        ..peer(of, 1 - of, asn)
+    };
+    let mut net = Net::new(vec![
+        Config { peers: vec![towards(0, 65001)], ..config(0, 64512) },
+        Config { peers: vec![towards(1, 64512)], ..config(1, 65001) },
+    ]);
+    crate::originate(&mut net, 1);
+    net.settle();
+    assert_eq!(net.nodes[0].fib.len(), 2);
+    net
+}
+
+#[test]
+fn a_link_that_fails_ends_the_session_over_it_at_once_and_keeps_nothing() {
+    let link = ["10.0.0.0/24", "172.16.0.0/12"].map(crate::speaker_net::net).to_vec();
+    for (multihop, left) in [(None, 0), (Some(2), 2)] {
+        let mut net = uplink(multihop);
+        let now = net.now;
+        net.nodes[0].speaker.set_connected(now, link.clone());
+        net.settle();
+        assert_eq!(net.nodes[0].fib.len(), 2, "nothing has changed yet");
+        net.unreachable.insert(0);
+        net.nodes[0].speaker.set_connected(now, link[1..].to_vec());
+        net.settle();
+        assert_eq!(net.nodes[0].fib.len(), left);
+        let down = |event: &SpeakerEvent| {
+            matches!(event, SpeakerEvent::SessionDown { reason: DownReason::LinkDown, .. })
+        };
+        assert_eq!(net.nodes[0].events.iter().any(down), left == 0);
+        net.unreachable.clear();
+        net.nodes[0].speaker.set_connected(now, link.clone());
+        net.run(60 * SECOND);
+        assert_eq!((net.nodes[0].fib.len(), net.established(0)), (2, 1));
+    }
+}
+
+#[test]
+fn a_peer_whose_link_is_back_is_dialled_without_waiting() {
+    let link = vec![crate::speaker_net::net("10.0.0.0/24")];
+    let mut net = uplink(None);
+    let now = net.now;
+    net.nodes[1].speaker.set_connected(now, link.clone());
+    net.unreachable.extend([0, 1]);
+    net.nodes[1].speaker.set_connected(now, Vec::new());
+    // Long enough for the back-off to be at its longest.
+    net.run(600 * SECOND);
+    assert_eq!(net.established(0), 0);
+    net.unreachable.clear();
+    let now = net.now;
+    net.nodes[1].speaker.set_connected(now, link);
+    net.settle();
+    assert_eq!(net.established(0), 1);
+}
+
+#[test]
+fn paths_kept_for_a_restart_go_with_the_link() {
+    let link = vec![crate::speaker_net::net("10.0.0.0/24")];
+    let mut net = uplink(None);
+    let now = net.now;
+    net.nodes[0].speaker.set_connected(now, link);
+    net.kill(1);
+    net.settle();
+    assert_eq!(net.nodes[0].fib.len(), 2);
+    net.nodes[0].speaker.set_connected(now, Vec::new());
+    net.settle();
+    assert!(net.nodes[0].fib.is_empty());
+}
+
+#[test]
+fn prefixes_that_lost_their_next_hop_are_told_and_not_counted_as_sent() {
+    let settings = |next_hop_v6| {
+        let towards = PeerConfig { next_hop_v6, ..peer(0, 1, 64512) };
+        Config { peers: vec![towards], ..config(0, 64512) }
+    };
+    let with = settings(Some(crate::speaker_net::next_hop_v6(0)));
+    let other = Config { peers: vec![peer(1, 0, 64512)], ..config(1, 64512) };
+    let mut net = Net::new(vec![with.clone(), other]);
+    crate::originate(&mut net, 0);
+    net.settle();
+    let state = |net: &Net| {
+        let view = &net.nodes[0].speaker.peers(net.now)[0];
+        (view.sent, view.no_next_hop, net.nodes[1].fib.len())
+    };
+    assert_eq!(state(&net), (2, 0, 2));
+    let now = net.now;
+    net.nodes[0].speaker.configure(now, settings(None));
+    net.settle();
+    assert_eq!(state(&net), (1, 1, 1));
+    net.nodes[0].speaker.configure(now, with);
+    net.settle();
+    assert_eq!(state(&net), (2, 0, 2));
+    let told: Vec<usize> = net.nodes[0]
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            SpeakerEvent::Withheld { prefixes, .. } => Some(*prefixes),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [1, 0]);
+    assert_eq!(net.established(0), 1);
 }

@@ -185,8 +185,8 @@ pub(super) fn peer(peer: &PeerView) -> String {
             .line(
                 "Prefixes",
                 format!(
-                    "{} received, {} accepted, {} sent",
-                    peer.received, peer.accepted, peer.sent
+                    "{} received, {} accepted, {} sent, {} withheld",
+                    peer.received, peer.accepted, peer.sent, peer.withheld
                 ),
             );
     }

@@ -20,6 +20,7 @@ fn peer(node: &str, name: &str, state: &str) -> PeerView {
         received: 2,
         accepted: 2,
         sent: 3,
+        withheld: 0,
         hold_time_seconds: 9,
         keepalive_seconds: 3,
         capabilities: Vec::new(),
