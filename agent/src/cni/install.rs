@@ -28,7 +28,7 @@ use crate::observe::problems::Complaint;
 use crate::observe::{Area, Problems};
 use crate::reconcile::View;
 use crate::reconcile_policy::Progress;
-use files::{Change, Shadow};
+use files::{Change, Memory, Shadow};
 
 /// What nobody tells (MTU, directories that come back) is looked at so often.
 const LOOK: Duration = Duration::from_secs(10);
@@ -72,6 +72,7 @@ pub struct Installer {
     progress: watch::Receiver<Progress>,
     problems: Problems,
     ready: watch::Sender<NodeNetwork>,
+    memory: Memory,
 }
 
 impl Installer {
@@ -94,6 +95,7 @@ impl Installer {
             progress,
             problems,
             ready,
+            memory: Memory::default(),
         };
         (task, receiver)
     }
@@ -142,11 +144,11 @@ impl Installer {
         }
     }
 
-    async fn round(&self, inputs: &Inputs) {
-        let why_not = match &self.places {
+    async fn round(&mut self, inputs: &Inputs) {
+        let why_not = match self.places.clone() {
             None if inputs.programmed => None,
             None => Some("the policy table was not written yet".to_owned()),
-            Some(places) => self.install(places, inputs).await.err(),
+            Some(places) => self.install(&places, inputs).await.err(),
         };
         let new = NodeNetwork { ready: why_not.is_none(), why_not: why_not.unwrap_or_default() };
         self.ready.send_if_modified(|old| {
@@ -159,21 +161,23 @@ impl Installer {
         });
     }
 
-    async fn install(&self, places: &Places, inputs: &Inputs) -> Result<(), String> {
+    async fn install(&mut self, places: &Places, inputs: &Inputs) -> Result<(), String> {
         let lacks_cidr = inputs.known && inputs.pod_cidrs.is_empty();
         self.say("no pod CIDR", lacks_cidr, || {
             let message = "it has no podCIDRs, so its pods get no addresses";
             Complaint::new(error_code::CNI_NO_POD_CIDR, format!("Node {}", self.node), message)
         });
-        let work = (places.clone(), inputs.addresses.clone());
+        let work = (places.clone(), inputs.addresses.clone(), self.memory);
         let surveyed = tokio::task::spawn_blocking(move || {
-            let (places, addresses) = work;
-            let plugin = files::install_plugin(&places.bin);
-            (plugin, files::survey(&places), uplink::mtu(&addresses))
+            let (places, addresses, mut memory) = work;
+            let plugin = files::install_plugin(&places.bin, &mut memory);
+            let survey = files::survey(&places, &mut memory);
+            (plugin, survey, uplink::mtu(&addresses), memory)
         });
-        let Ok((plugin, survey, mtu)) = surveyed.await else {
+        let Ok((plugin, survey, mtu, memory)) = surveyed.await else {
             return Err("the installer was interrupted".to_owned());
         };
+        self.memory = memory;
         self.say("plugins", !survey.missing.is_empty(), || {
             let message =
                 format!("{} missing in {}", survey.missing.join(", "), places.bin.display());
@@ -283,7 +287,8 @@ fn register(inotify: Inotify) -> std::io::Result<AsyncFd<Inotify>> {
 async fn touched(notify: &mut Option<AsyncFd<Inotify>>) -> bool {
     let Some(notify) = notify else { return std::future::pending().await };
     match notify.readable_mut().await {
-        Ok(mut guard) => guard.retain_ready(),
+        // Before it is emptied: what comes later makes it ready again.
+        Ok(mut guard) => guard.clear_ready(),
         Err(_) => return true,
     }
     tokio::time::sleep(SETTLE).await;

@@ -1,8 +1,8 @@
 //! The files themselves. Blocking.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use api::constant::{CNI_CONFLIST, CNI_PLUGIN};
@@ -24,6 +24,31 @@ pub(super) enum Change {
     Written,
 }
 
+/// A file as it was when it was looked at: whatever is done to it, its ctime changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fingerprint {
+    device: u64,
+    inode: u64,
+    changed: (i64, i64),
+}
+
+impl Fingerprint {
+    fn of(metadata: &Metadata) -> Self {
+        let changed = (metadata.ctime(), metadata.ctime_nsec());
+        Self { device: metadata.dev(), inode: metadata.ino(), changed }
+    }
+}
+
+/// What need not be found out again: the plugin has tens of megabytes, and asking a plugin for its
+/// versions starts a program.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Memory {
+    /// The plugin, when it was found to be right.
+    plugin: Option<Fingerprint>,
+    /// `portmap`, and whether it speaks 1.1.0.
+    portmap: Option<(Fingerprint, bool)>,
+}
+
 /// A list that runtimes take instead of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Shadow {
@@ -43,14 +68,23 @@ pub(super) struct Survey {
 }
 
 /// Looks around.
-pub(super) fn survey(places: &Places) -> Survey {
+pub(super) fn survey(places: &Places, memory: &mut Memory) -> Survey {
     let is_there = |name: &&str| is_program(&places.bin.join(name));
     let missing = ["host-local", "portmap"].iter().filter(|name| !is_there(name));
     let missing: Vec<String> = missing.map(|name| (*name).to_owned()).collect();
     let portmap = is_there(&"portmap");
-    let speaks_recent = || {
+    let mut speaks_recent = || {
+        let now = fs::metadata(places.bin.join("portmap")).ok().map(|m| Fingerprint::of(&m));
+        if let (Some((then, recent)), Some(now)) = (memory.portmap, now)
+            && then == now
+        {
+            return recent;
+        }
         let found = Delegate::find("portmap", std::slice::from_ref(&places.bin));
-        found.and_then(|portmap| portmap.versions()).is_ok_and(|v| v.contains(&Version::V1_1_0))
+        let versions = found.and_then(|portmap| portmap.versions());
+        let recent = versions.is_ok_and(|versions| versions.contains(&Version::V1_1_0));
+        memory.portmap = now.map(|now| (now, recent));
+        recent
     };
     Survey { missing, portmap, recent: !portmap || speaks_recent(), shadow: shadow(&places.conf) }
 }
@@ -69,9 +103,14 @@ fn shadow(directory: &Path) -> Option<Shadow> {
 }
 
 /// Copies our own program to where runtimes look for the plugin.
-pub(super) fn install_plugin(directory: &Path) -> io::Result<Change> {
+pub(super) fn install_plugin(directory: &Path, memory: &mut Memory) -> io::Result<Change> {
     let target = directory.join(CNI_PLUGIN);
+    let there = fs::symlink_metadata(&target).ok().map(|metadata| Fingerprint::of(&metadata));
+    if there.is_some() && there == memory.plugin {
+        return Ok(Change::None);
+    }
     if is_same(&target)? {
+        memory.plugin = there;
         return Ok(Change::None);
     }
     let hidden = directory.join(format!(".{CNI_PLUGIN}.new"));
@@ -79,6 +118,7 @@ pub(super) fn install_plugin(directory: &Path) -> io::Result<Change> {
     let mut copy = create(&hidden, PLUGIN_MODE)?;
     io::copy(&mut own, &mut copy)?;
     finish(&copy, &hidden, &target, PLUGIN_MODE)?;
+    memory.plugin = Some(Fingerprint::of(&copy.metadata()?));
     Ok(Change::Written)
 }
 
