@@ -10,6 +10,7 @@ pub mod kernel;
 pub mod observe;
 pub mod reconcile;
 pub mod reconcile_policy;
+pub mod report;
 pub mod runtime;
 pub mod source;
 pub mod watchdog;

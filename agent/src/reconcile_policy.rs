@@ -88,6 +88,8 @@ pub enum Message {
         /// The answer.
         reply: oneshot::Sender<bool>,
     },
+    /// Numbers alone: cheap.
+    Count(oneshot::Sender<Totals>),
     /// For the control socket.
     Ask(oneshot::Sender<Snapshot>),
 }
@@ -292,6 +294,11 @@ impl PolicyTask {
             Message::KnowsPodOf { id, reply } => {
                 // Nobody waits any more: then nobody needs to know.
                 reply.send(self.engine.knows_pod_of(&id)).ok();
+            }
+            Message::Count(reply) => {
+                if reply.send(self.engine.totals()).is_err() {
+                    debug!("nobody waits for the policy totals any more");
+                }
             }
             Message::Ask(reply) => {
                 self.engine.settle();

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 
 use crate::constant::{METRICS_ADDRESS, NAMESPACE, RUN_DIR, STATE_DIR};
 
@@ -33,6 +33,10 @@ pub struct AgentArgs {
     /// Namespace that Rampart runs in: its reflectors are looked for there
     #[arg(long, value_name = "NAME", env = "RAMPART_NAMESPACE", default_value = NAMESPACE)]
     pub namespace: String,
+    /// Write a NodeNetworkStatus object about this node and, where elected, the conditions of
+    /// configuration objects; off spares the API server in clusters that do not look at them
+    #[arg(long, value_name = "BOOL", env = "RAMPART_NODE_STATUS", default_value_t = true, action = ArgAction::Set)]
+    pub node_status: bool,
     /// Address of /healthz, /readyz and /metrics
     #[arg(long, value_name = "ADDRESS", env = "RAMPART_METRICS_ADDRESS", default_value = METRICS_ADDRESS)]
     pub metrics_address: SocketAddr,

@@ -108,4 +108,5 @@ catalogue! {
     POD_NOT_RUNNING = 5015, "agent pod not running", "The agent's pod on that node is not running.", "Look at it: `kubectl -n rampart-system describe pod ...`.";
     API_REFUSED = 5016, "API server refused a request", "The API server answered with an error.", "The message is the API server's own.";
     VERSION_SKEW = 5017, "versions differ", "Agents and rctl are of different versions; an upgrade may be under way, or have stopped half-way.", "Finish it: `rctl upgrade`, or use the rctl of the agents' version.";
+    REPORT_REFUSED = 5101, "API server refuses reports", "RBAC does not let the agent write its status, or the API server does not know its kinds.", "Apply the CustomResourceDefinitions and the ClusterRole of this version again; routes and policy do not need it.";
 }

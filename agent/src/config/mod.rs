@@ -23,6 +23,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
+use api::crd::BGPPeerSpec;
 use api::error_code::Code;
 use ipnet::IpNet;
 
@@ -278,6 +279,13 @@ fn describe<T>(tracked: Option<&Tracked<T>>) -> (Option<&Origin>, bool) {
             if t.faults.is_empty() { t.in_force.is_some() } else { t.good.is_some() },
         )
     })
+}
+
+/// Which node labels a BGPPeer selects; `None` if it is not valid.
+#[must_use]
+pub fn selects(spec: &BGPPeerSpec) -> Option<impl Fn(&BTreeMap<String, String>) -> bool> {
+    let settings = peer::parse(spec).ok()?;
+    Some(move |labels: &BTreeMap<String, String>| settings.selects(labels))
 }
 
 /// Parses a network without host bits.

@@ -21,6 +21,7 @@ use crate::kernel::route::{RouteReport, RouteState, Routes};
 use crate::observe::{Problems, Recorder};
 use crate::reconcile::View;
 use crate::reconcile_policy::{Message, Progress, Snapshot};
+use crate::report::Observed;
 use crate::source::dir::Flush;
 use crate::source::kube::state::SourceState;
 
@@ -89,7 +90,26 @@ pub(super) struct CniPlaces {
 /// An owner of state has ended; the agent is about to end, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the agent is ending")]
-pub(super) struct Ending;
+pub(crate) struct Ending;
+
+/// Waits for changes of what is reported.
+#[derive(Debug)]
+pub(crate) struct Changes {
+    problems: watch::Receiver<u64>,
+    view: watch::Receiver<View>,
+    progress: watch::Receiver<Progress>,
+}
+
+impl Changes {
+    /// Something has changed. Cancel-safe.
+    pub(crate) async fn changed(&mut self) -> Result<(), Ending> {
+        tokio::select! {
+            result = self.problems.changed() => result.map_err(|_| Ending),
+            result = self.view.changed() => result.map_err(|_| Ending),
+            result = self.progress.changed() => result.map_err(|_| Ending),
+        }
+    }
+}
 
 /// Everything that a scrape or `rctl status` needs.
 pub(super) struct Overview {
@@ -144,6 +164,45 @@ impl Core {
     #[must_use]
     pub fn problems(&self) -> &Problems {
         &self.0.problems
+    }
+
+    /// Routing's configuration, now and later.
+    pub(crate) fn views(&self) -> watch::Receiver<View> {
+        self.0.view.clone()
+    }
+
+    /// Tells that something has changed that [`Self::observed`] shows.
+    pub(crate) fn changes(&self) -> Changes {
+        Changes {
+            problems: self.0.problems.subscribe(),
+            view: self.0.view.clone(),
+            progress: self.0.progress.clone(),
+        }
+    }
+
+    /// What is reported of the node.
+    pub(crate) async fn observed(&self) -> Result<Observed, Ending> {
+        let (sender, totals) = oneshot::channel();
+        self.0.policy.send(Message::Count(sender)).await.map_err(|_| Ending)?;
+        let totals = totals.await.map_err(|_| Ending)?;
+        let peers = self.peers().await?;
+        let summary = self.0.routes.summary();
+        let progress = self.0.progress.borrow().clone();
+        let view = self.view();
+        let prefixes = view.desired.iter().flat_map(|desired| &desired.prefixes);
+        Ok(Observed {
+            node: self.0.node.clone(),
+            not_ready: self.not_ready(),
+            policy_programmed: progress.programmed,
+            policy_alarm: progress.alarm,
+            routes: summary.installed,
+            routes_failed: summary.failed,
+            peers,
+            endpoints: totals.endpoints,
+            policies: totals.policies,
+            pod_cidrs: prefixes.map(ToString::to_string).collect(),
+            problems: self.0.problems.standing(),
+        })
     }
 
     /// What was counted.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use api::control::Problem;
 use api::error_code::{CATALOGUE, Code};
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 /// Problems that are events rather than states are shown for so long: enough for a person to see
@@ -36,6 +37,8 @@ pub enum Area {
     Host,
     /// CNI plugin, network list and attachments.
     Cni,
+    /// What is told to the API server.
+    Report,
 }
 
 /// A complaint without its time.
@@ -74,23 +77,46 @@ impl Complaint {
     }
 }
 
+/// A problem as the registry knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Who noticed.
+    pub area: Area,
+    /// Identity within the area.
+    pub id: String,
+    /// What.
+    pub complaint: Complaint,
+    /// Something that happened rather than a state: it goes by itself.
+    pub passing: bool,
+    /// How often it happened; 1 for a state.
+    pub times: u32,
+}
+
 #[derive(Debug)]
-struct Standing {
+struct Entry {
     complaint: Complaint,
     since: Timestamp,
     order: u64,
     until: Option<Instant>,
+    times: u32,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    standing: BTreeMap<(Area, String), Standing>,
+    standing: BTreeMap<(Area, String), Entry>,
     next: u64,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    inner: Mutex<Inner>,
+    /// Counts changes.
+    changes: watch::Sender<u64>,
 }
 
 /// All that is wrong now. Clones share the list.
 #[derive(Clone, Debug, Default)]
-pub struct Problems(Arc<Mutex<Inner>>);
+pub struct Problems(Arc<Shared>);
 
 impl Problems {
     /// The same `id` in the same area replaces what was there.
@@ -131,6 +157,7 @@ impl Problems {
     pub fn resolve(&self, area: Area, id: &str) {
         let removed = self.lock().standing.remove(&(area, id.to_owned()));
         if let Some(standing) = removed {
+            self.changed();
             let Complaint { code, subject, .. } = &standing.complaint;
             info!(%code, %subject, "problem resolved");
         }
@@ -174,7 +201,7 @@ impl Problems {
         let now = Instant::now();
         let mut inner = self.lock();
         inner.standing.retain(|_, standing| standing.until.is_none_or(|until| until > now));
-        let mut standing: Vec<&Standing> = inner.standing.values().collect();
+        let mut standing: Vec<&Entry> = inner.standing.values().collect();
         standing.sort_by_key(|standing| standing.order);
         standing
             .into_iter()
@@ -189,6 +216,37 @@ impl Problems {
             .collect()
     }
 
+    /// Tells that something has changed in the list. What passes goes without a word.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    /// What stands now, oldest first, as it was raised.
+    #[must_use]
+    pub fn standing(&self) -> Vec<Standing> {
+        let now = Instant::now();
+        let inner = self.lock();
+        let stands = |entry: &Entry| entry.until.is_none_or(|until| until > now);
+        let mut entries: Vec<_> =
+            inner.standing.iter().filter(|(_, entry)| stands(entry)).collect();
+        entries.sort_by_key(|(_, entry)| entry.order);
+        entries
+            .into_iter()
+            .map(|((area, id), entry)| Standing {
+                area: *area,
+                id: id.clone(),
+                complaint: entry.complaint.clone(),
+                passing: entry.until.is_some(),
+                times: entry.times,
+            })
+            .collect()
+    }
+
+    fn changed(&self) {
+        self.0.changes.send_modify(|changes| *changes = changes.wrapping_add(1));
+    }
+
     fn put(&self, area: Area, id: String, complaint: Complaint, until: Option<Instant>) {
         let mut inner = self.lock();
         let order = inner.next;
@@ -198,17 +256,25 @@ impl Problems {
             && standing.complaint == complaint
         {
             standing.until = until;
+            if until.is_some() {
+                standing.times = standing.times.saturating_add(1);
+                drop(inner);
+                self.changed();
+            }
             return;
         }
         let Complaint { code, subject, message, location, next } = &complaint;
         let location = location.as_deref().unwrap_or("-");
         warn!(%code, %subject, location, problem = %message, %next, "problem");
-        inner.standing.insert(key, Standing { complaint, since: Timestamp::now(), order, until });
+        let entry = Entry { complaint, since: Timestamp::now(), order, until, times: 1 };
+        inner.standing.insert(key, entry);
+        drop(inner);
+        self.changed();
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing in here can be left half done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -248,6 +314,31 @@ mod tests {
         );
         problems.replace(Area::Config, vec![("b".into(), complaint("two"))]);
         assert_eq!(messages(&problems), ["source", "two"]);
+    }
+
+    #[test]
+    fn changes_are_told_and_what_happens_again_is_counted() {
+        let problems = Problems::default();
+        let mut changes = problems.subscribe();
+        let mut told = || {
+            let changed = changes.has_changed().unwrap();
+            changes.borrow_and_update();
+            changed
+        };
+        problems.raise(Area::Policy, "a", complaint("one"));
+        assert!(told());
+        problems.raise(Area::Policy, "a", complaint("one"));
+        assert!(!told(), "nothing new");
+        problems.note(Area::Route, "drift", complaint("two"));
+        problems.note(Area::Route, "drift", complaint("two"));
+        assert!(told());
+        let standing = problems.standing();
+        assert_eq!((standing[0].times, standing[0].passing), (1, false));
+        assert_eq!((standing[1].times, standing[1].passing), (2, true));
+        problems.resolve(Area::Policy, "a");
+        assert!(told());
+        problems.resolve(Area::Policy, "a");
+        assert!(!told());
     }
 
     #[test]
