@@ -260,6 +260,8 @@ fn start(
     );
     watchdog.task("the herald", herald.run(bgp_events, route_events));
     spawn("release", release_routes(routes.clone(), view.clone()));
+    let (asked, peers_asked) = watch::channel(false);
+    spawn("readiness", control::readiness::peers_had_their_chance(view.clone(), asked));
     Ok(Core::new(control::Parts {
         node: args.node_name.clone(),
         store: args.store.to_string(),
@@ -269,6 +271,7 @@ fn start(
         view,
         progress,
         routes,
+        peers_asked,
         policy: policy_sender,
         flush: flush_sender,
         source,

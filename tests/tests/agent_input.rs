@@ -39,6 +39,8 @@ fn bench() -> Bench {
     directory.write("store/peer.yaml", &peer("tor", TOR));
     let agent = Agent::start(&namespace, "n1", &directory);
     agent.synced();
+    // The peer never comes: it has had its chance after a while.
+    eventually(LIMIT, "the agent is ready", || agent.status().ready);
     Bench { namespace, outside, directory, agent }
 }
 

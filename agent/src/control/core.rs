@@ -57,6 +57,8 @@ pub struct Parts {
     pub routes: Routes,
     /// Policy task.
     pub policy: mpsc::Sender<Message>,
+    /// Peers of BGPPeer objects had their chance to come up.
+    pub peers_asked: watch::Receiver<bool>,
     /// Source.
     pub flush: mpsc::Sender<Flush>,
     /// How the Kubernetes source is doing, where that is the store.
@@ -98,6 +100,7 @@ pub(crate) struct Changes {
     problems: watch::Receiver<u64>,
     view: watch::Receiver<View>,
     progress: watch::Receiver<Progress>,
+    peers_asked: watch::Receiver<bool>,
 }
 
 impl Changes {
@@ -107,6 +110,8 @@ impl Changes {
             result = self.problems.changed() => result.map_err(|_| Ending),
             result = self.view.changed() => result.map_err(|_| Ending),
             result = self.progress.changed() => result.map_err(|_| Ending),
+            // Said once, and then nobody is there any more to say it.
+            Ok(()) = self.peers_asked.changed() => Ok(()),
         }
     }
 }
@@ -177,6 +182,7 @@ impl Core {
             problems: self.0.problems.subscribe(),
             view: self.0.view.clone(),
             progress: self.0.progress.clone(),
+            peers_asked: self.0.peers_asked.clone(),
         }
     }
 
@@ -192,7 +198,7 @@ impl Core {
         let prefixes = view.desired.iter().flat_map(|desired| &desired.prefixes);
         Ok(Observed {
             node: self.0.node.clone(),
-            not_ready: self.not_ready(),
+            not_ready: self.unready(),
             policy_programmed: progress.programmed,
             policy_alarm: progress.alarm,
             routes: summary.installed,
@@ -229,8 +235,8 @@ impl Core {
         }
     }
 
-    /// Why `/readyz` says no.
-    pub(super) fn not_ready(&self) -> Vec<String> {
+    /// Why what was read is not in force.
+    pub(crate) fn not_ready(&self) -> Vec<String> {
         let progress = self.0.progress.borrow().clone();
         let view = self.view();
         let mut reasons = Vec::new();
@@ -346,7 +352,7 @@ impl Core {
                 prefixes: views::count(numbers.prefixes),
             });
         }
-        let not_ready = self.not_ready();
+        let not_ready = self.unready();
         let progress = self.0.progress.borrow().clone();
         let status = Status {
             node: self.0.node.clone(),

@@ -6,6 +6,7 @@
 mod cni;
 mod core;
 mod doctor;
+pub mod readiness;
 pub mod request;
 mod server;
 mod views;

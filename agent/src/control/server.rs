@@ -192,8 +192,14 @@ async fn health(core: Core, request: Request<Incoming>) -> Answer {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered\n".to_owned());
     }
     match request.uri().path() {
-        "/healthz" => text(StatusCode::OK, "ok\n".to_owned()),
-        "/readyz" => match core.not_ready() {
+        "/healthz" => match core.stuck().await {
+            None => text(StatusCode::OK, "ok\n".to_owned()),
+            Some(who) => {
+                warn!(who, "does not answer");
+                text(StatusCode::INTERNAL_SERVER_ERROR, format!("{who} does not answer\n"))
+            }
+        },
+        "/readyz" => match core.unready() {
             reasons if reasons.is_empty() => text(StatusCode::OK, "ok\n".to_owned()),
             reasons => text(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", reasons.join("\n"))),
         },
