@@ -22,6 +22,7 @@ use std::io::{self, Write as _};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::agent_args::{AgentArgs, Store};
@@ -44,6 +45,7 @@ use crate::observe::problems::Complaint;
 use crate::observe::{Area, Problems, Recorder};
 use crate::reconcile::{FanOut, View};
 use crate::reconcile_policy::{Message, PolicyTask};
+use crate::report;
 use crate::source::dir::Watcher;
 use crate::source::kube::Source;
 use crate::source::kube::client::{ClientError, Connection};
@@ -153,6 +155,9 @@ async fn serve(args: &AgentArgs) -> Result<End, StartError> {
     };
     let core = start(args, connection.as_ref(), &watchdog)?.with_cni_of(args);
     serve_control(args, &core, listener).await;
+    if let Some(connection) = connection {
+        report(args, connection, &core, &watchdog);
+    }
     info!(node = %args.node_name, store = %args.store, pid = std::process::id(), "agent started");
     let mut end = End::Signal;
     tokio::select! {
@@ -289,6 +294,19 @@ fn attachments(
     let failed = |error| StartError::StateDirectory(args.state_dir.clone(), error);
     let store = Attachments::open(&args.state_dir).map_err(failed)?;
     GateTask::new(store, policy.clone(), problems).map_err(failed)
+}
+
+/// Tells the API server how the node is and what happens on it.
+fn report(args: &AgentArgs, connection: Connection, core: &Core, watchdog: &Watchdog) {
+    let parts = report::Parts {
+        node: args.node_name.clone(),
+        namespace: args.namespace.clone(),
+        clients: Arc::new(move || connection.client()),
+        core: core.clone(),
+        events: report::Events::new(core.recorder().clone()),
+        node_status: args.node_status,
+    };
+    report::start(&parts, watchdog);
 }
 
 /// Opens both doors: the control socket, and the address of metrics.

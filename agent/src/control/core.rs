@@ -171,6 +171,11 @@ impl Core {
         &self.0.problems
     }
 
+    /// How the Kubernetes source is doing, where that is the store.
+    pub(crate) fn source(&self) -> Option<SourceState> {
+        self.0.source.as_ref().map(|source| source.borrow().clone())
+    }
+
     /// Routing's configuration, now and later.
     pub(crate) fn views(&self) -> watch::Receiver<View> {
         self.0.view.clone()
@@ -208,7 +213,18 @@ impl Core {
             policies: totals.policies,
             pod_cidrs: prefixes.map(ToString::to_string).collect(),
             problems: self.0.problems.standing(),
+            source_trouble: self.source_trouble(),
         })
+    }
+
+    /// Why what is read is not what the API server has now.
+    fn source_trouble(&self) -> Option<String> {
+        let source = self.source()?;
+        if source.connected() {
+            return None;
+        }
+        let trouble = source.kinds.into_values().find_map(|kind| kind.trouble);
+        Some(trouble.unwrap_or_else(|| format!("{} was not read yet", source.server)))
     }
 
     /// What was counted.

@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 use super::Recorder;
 use super::series::series;
 use crate::bgp::Traffic;
+use crate::source::kube::state::SourceState;
 
 /// Form of the exposition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,8 @@ pub struct Sample<'a> {
     pub traffic: Traffic,
     /// What was counted where it happened.
     pub recorder: &'a Recorder,
+    /// How the Kubernetes source is doing, where that is the store.
+    pub source: Option<&'a SourceState>,
 }
 
 /// The exposition, with exactly the families of [`METRICS`].
@@ -177,10 +180,11 @@ mod tests {
     use super::*;
     use api::control::{BgpStatus, PolicyStatus, Problem, RouteStatus};
     use api::error_code::INVALID_CIDR;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use crate::observe::recorder::{Direction, Stage, Write};
     use crate::source::Kind;
+    use crate::source::kube::state::KindState;
 
     fn status() -> Status {
         Status {
@@ -230,13 +234,19 @@ mod tests {
     fn recorder() -> Recorder {
         let recorder = Recorder::default();
         recorder.policy_applied(Duration::from_millis(3));
-        recorder.heard(Kind::Pod);
         recorder.failed(Stage::Routes);
         recorder.wrote(Write::Status, false);
         recorder.session_up("tor\"a".to_owned());
         recorder.notification("tor\"a".to_owned(), Direction::Received, 6);
         recorder.notification("gone".to_owned(), Direction::Received, 6);
         recorder
+    }
+
+    fn source() -> SourceState {
+        let pods = KindState { heard: Some(Instant::now()), errors: 5, ..KindState::default() };
+        let nodes = KindState { errors: 1, ..KindState::default() };
+        let kinds = [(Kind::Pod, pods), (Kind::Node, nodes)].into_iter().collect();
+        SourceState { server: "https://192.0.2.1".to_owned(), kinds }
     }
 
     fn exposition(format: Format) -> String {
@@ -255,6 +265,7 @@ mod tests {
             limits: &[("tor\"a".to_owned(), 22)],
             traffic: Traffic::default(),
             recorder: &recorder(),
+            source: Some(&source()),
         };
         encode(&sample, format)
     }
@@ -302,11 +313,13 @@ mod tests {
             "rampart_config_stale 1",
             "rampart_reconcile_errors_total{stage=\"report\"} 1",
             "rampart_reconcile_errors_total{stage=\"table\"} 8",
+            "rampart_reconcile_errors_total{stage=\"source\"} 6",
             "rampart_kube_writes_total{object=\"status\",result=\"error\"} 1",
             "rampart_policy_apply_seconds_bucket{le=\"0.004\"} 1",
         ] {
             assert!(text.lines().any(|other| other == line), "{line}\n{text}");
         }
+        assert_eq!(text.matches("rampart_kube_watch_lag_seconds{").count(), 1, "who was heard");
         assert!(!text.contains("peer=\"n0\"") && !text.contains("gone"), "{text}");
         assert_eq!(text.matches("rampart_bgp_peer_up{").count(), 1, "not for the mesh");
     }

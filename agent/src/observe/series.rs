@@ -113,18 +113,16 @@ fn labelled(metric: Metric, sample: &Sample<'_>) -> Option<Vec<(Labels, Value)>>
         metric::RECONCILE_ERRORS => Stage::ALL
             .into_iter()
             .map(|stage| {
-                let refused = if stage == Stage::Table { sample.status.policy.refused } else { 0 };
-                let errors = recorder.errors(stage).saturating_add(refused);
+                let counted_elsewhere = match stage {
+                    Stage::Table => sample.status.policy.refused,
+                    Stage::Source => source_errors(sample),
+                    Stage::Routes | Stage::Report => 0,
+                };
+                let errors = recorder.errors(stage).saturating_add(counted_elsewhere);
                 (vec![("stage", stage.name().to_owned())], Value::Whole(errors))
             })
             .collect(),
-        metric::KUBE_WATCH_LAG => recorder
-            .silence()
-            .into_iter()
-            .map(|(kind, silence)| {
-                (vec![("kind", kind.name().to_owned())], Value::Real(silence.as_secs_f64()))
-            })
-            .collect(),
+        metric::KUBE_WATCH_LAG => watch_lag(sample),
         metric::KUBE_WRITES => Write::ALL
             .into_iter()
             .flat_map(|what| [(what, true), (what, false)])
@@ -140,6 +138,21 @@ fn labelled(metric: Metric, sample: &Sample<'_>) -> Option<Vec<(Labels, Value)>>
         _ => return None,
     };
     Some(series)
+}
+
+fn source_errors(sample: &Sample<'_>) -> u64 {
+    let kinds = sample.source.iter().flat_map(|source| source.kinds.values());
+    kinds.fold(0, |sum, kind| sum.saturating_add(kind.errors))
+}
+
+fn watch_lag(sample: &Sample<'_>) -> Vec<(Labels, Value)> {
+    let kinds = sample.source.iter().flat_map(|source| &source.kinds);
+    kinds
+        .filter_map(|(kind, state)| {
+            let lag = state.heard?.elapsed().as_secs_f64();
+            Some((vec![("kind", kind.name().to_owned())], Value::Real(lag)))
+        })
+        .collect()
 }
 
 fn is_up(peer: &PeerView) -> bool {

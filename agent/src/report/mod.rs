@@ -28,8 +28,6 @@ use std::fmt;
 use std::hash::RandomState;
 use std::sync::Arc;
 
-use tokio::sync::watch;
-
 use crate::control::Core;
 use crate::watchdog::Watchdog;
 
@@ -52,8 +50,6 @@ pub struct Parts {
     pub clients: Clients,
     /// The agent's own answers.
     pub core: Core,
-    /// Pods of this node can be networked: the agent is ready, and runtimes can find the plugin.
-    pub network: watch::Receiver<bool>,
     /// What happened.
     pub events: Events,
     /// Write NodeNetworkStatus, and conditions from it.

@@ -35,7 +35,7 @@ const NEWS_PER_SECOND: u32 = 100;
 /// All nodes together write numbers so often.
 const NUMBERS_PER_SECOND: u32 = 20;
 /// What changes shortly after something else is written together with it.
-const SETTLE: Duration = Duration::from_millis(200);
+const SETTLE: Duration = Duration::from_secs(1);
 /// Numbers are looked at so often while nothing says that they have changed.
 const LOOK: Duration = Duration::from_secs(15);
 

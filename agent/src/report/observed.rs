@@ -30,6 +30,8 @@ pub(crate) struct Observed {
     pub(crate) policies: u64,
     pub(crate) pod_cidrs: Vec<String>,
     pub(crate) problems: Vec<Standing>,
+    /// Why what is read is not what the API server has now.
+    pub(crate) source_trouble: Option<String>,
 }
 
 /// The report; conditions keep the time that they have in `old` while they stay as they are.
@@ -149,17 +151,9 @@ fn peers_established(explicit: &[&PeerView], mesh_up: usize, mesh: usize) -> Con
 }
 
 fn source_connected(observed: &Observed) -> Condition {
-    let trouble = observed
-        .problems
-        .iter()
-        .find(|problem| problem.area == Area::Source && is_of_source(problem.complaint.code));
-    match trouble {
+    match &observed.source_trouble {
         None => condition("SourceConnected", Some(true), "Connected", ""),
-        Some(problem) => {
-            let complaint = &problem.complaint;
-            let message = format!("{}: {}", complaint.code, complaint.message);
-            condition("SourceConnected", Some(false), "NotConnected", message)
-        }
+        Some(trouble) => condition("SourceConnected", Some(false), "NotConnected", trouble),
     }
 }
 

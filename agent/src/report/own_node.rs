@@ -20,6 +20,7 @@ use super::Clients;
 use super::follow::{Follow, after, until};
 use super::pace::Backoff;
 use super::trouble::Trouble;
+use crate::control::Core;
 use crate::observe::recorder::Write;
 
 /// Type of the condition.
@@ -34,8 +35,7 @@ pub(super) struct OwnNode {
     node: String,
     clients: Clients,
     trouble: Trouble,
-    /// Pods of this node can be networked.
-    network: watch::Receiver<bool>,
+    core: Core,
     uid: watch::Sender<Option<String>>,
     condition: Option<NodeCondition>,
     /// Our condition was seen on the Node since the agent started.
@@ -55,7 +55,7 @@ impl OwnNode {
             node: parts.node.clone(),
             clients: parts.clients.clone(),
             trouble,
-            network: parts.network.clone(),
+            core: parts.core.clone(),
             uid,
             condition: None,
             was_set: false,
@@ -71,10 +71,11 @@ impl OwnNode {
         let (clients, trouble) = (self.clients.clone(), self.trouble.clone());
         let mut follow: Follow<Node> =
             Follow::new("own node", clients, trouble, Some(&name), Api::all);
+        let mut changes = self.core.changes();
         loop {
             tokio::select! {
                 event = follow.next() => self.take(event),
-                result = self.network.changed() => if result.is_err() { return },
+                changed = changes.changed() => if changed.is_err() { return },
                 () = until(self.due) => self.write().await,
             }
             if self.is_wanted() {
@@ -114,7 +115,7 @@ impl OwnNode {
             Some(condition) => condition.status != "False" || !self.was_set,
             None => true,
         };
-        wrong && *self.network.borrow() && self.uid.borrow().is_some()
+        wrong && self.uid.borrow().is_some() && self.core.unready().is_empty()
     }
 
     async fn write(&mut self) {
