@@ -272,6 +272,7 @@ fn start(
         store: args.store.to_string(),
         started: Instant::now(),
         problems,
+        events: report::Events::new(recorder.clone()),
         recorder,
         view,
         progress,
@@ -303,7 +304,6 @@ fn report(args: &AgentArgs, connection: Connection, core: &Core, watchdog: &Watc
         namespace: args.namespace.clone(),
         clients: Arc::new(move || connection.client()),
         core: core.clone(),
-        events: report::Events::new(core.recorder().clone()),
         node_status: args.node_status,
     };
     report::start(&parts, watchdog);

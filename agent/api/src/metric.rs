@@ -60,6 +60,7 @@ metrics! {
     BGP_PEER_MESSAGES = "rampart_bgp_peer_messages", Counter, "BGP messages, by direction (received, sent) and type", ["peer", "kind", "direction", "type"];
     BGP_PEER_NOTIFICATIONS = "rampart_bgp_peer_notifications", Counter, "NOTIFICATION messages that ended a session, by direction and error code (RFC 4271 section 4.5)", ["peer", "kind", "direction", "code"];
     BGP_PEER_PREFIX_LIMIT = "rampart_bgp_peer_prefix_limit_ratio", Gauge, "Received prefixes as part of maxPrefixes, 1 = at the limit; only for peers with a limit", ["peer", "kind"];
+    BGP_PEER_STALE = "rampart_bgp_peer_stale_paths", Gauge, "Paths of a peer that restarts, kept and not yet sent again (RFC 4724)", ["peer", "kind"];
     BGP_PREFIXES = "rampart_bgp_prefixes", Gauge, "Prefixes with a best path", [];
     BGP_OCTETS_RECEIVED = "rampart_bgp_received_octets", Counter, "Octets read from BGP connections", [];
     BGP_OCTETS_SENT = "rampart_bgp_sent_octets", Counter, "Octets written to BGP connections", [];

@@ -139,6 +139,8 @@ async fn add(
                 why = %no.1.message,
                 "a pod does not start: its policy is not in the kernel"
             );
+            let message = format!("{}: {}. {}", no.1.code, no.1.message, no.1.next);
+            core.events().pod_gate_timed_out(&attachment.namespace, &attachment.pod, message);
             Err(no)
         }
     }

@@ -21,7 +21,7 @@ use crate::kernel::route::{RouteReport, RouteState, Routes};
 use crate::observe::{Problems, Recorder};
 use crate::reconcile::View;
 use crate::reconcile_policy::{Message, Progress, Snapshot};
-use crate::report::Observed;
+use crate::report::{Events, Observed};
 use crate::source::dir::Flush;
 use crate::source::kube::state::SourceState;
 
@@ -57,6 +57,8 @@ pub struct Parts {
     pub routes: Routes,
     /// Policy task.
     pub policy: mpsc::Sender<Message>,
+    /// Where what happened is told.
+    pub events: Events,
     /// Peers of BGPPeer objects had their chance to come up.
     pub peers_asked: watch::Receiver<bool>,
     /// Source.
@@ -101,6 +103,7 @@ pub(crate) struct Changes {
     view: watch::Receiver<View>,
     progress: watch::Receiver<Progress>,
     peers_asked: watch::Receiver<bool>,
+    network: watch::Receiver<NodeNetwork>,
 }
 
 impl Changes {
@@ -110,6 +113,7 @@ impl Changes {
             result = self.problems.changed() => result.map_err(|_| Ending),
             result = self.view.changed() => result.map_err(|_| Ending),
             result = self.progress.changed() => result.map_err(|_| Ending),
+            result = self.network.changed() => result.map_err(|_| Ending),
             // Said once, and then nobody is there any more to say it.
             Ok(()) = self.peers_asked.changed() => Ok(()),
         }
@@ -188,6 +192,7 @@ impl Core {
             view: self.0.view.clone(),
             progress: self.0.progress.clone(),
             peers_asked: self.0.peers_asked.clone(),
+            network: self.0.network.clone(),
         }
     }
 
@@ -231,6 +236,12 @@ impl Core {
     #[must_use]
     pub fn recorder(&self) -> &Recorder {
         &self.0.recorder
+    }
+
+    /// Where what happened is told.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.0.events
     }
 
     /// Whether the node can have pods; changes whenever that does.

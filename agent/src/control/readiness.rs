@@ -48,6 +48,11 @@ impl Core {
     /// Why `/readyz` says no.
     pub(crate) fn unready(&self) -> Vec<String> {
         let mut reasons = self.not_ready();
+        let network = self.parts().network.borrow();
+        // What the table lacks was said before.
+        if reasons.is_empty() && !network.ready {
+            reasons.push(network.why_not.clone());
+        }
         if reasons.is_empty() && !*self.parts().peers_asked.borrow() {
             reasons.push("peers of BGPPeer objects are being connected to".to_owned());
         }

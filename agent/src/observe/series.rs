@@ -79,6 +79,9 @@ fn of_peers(metric: Metric, sample: &Sample<'_>) -> Option<Vec<(Labels, Value)>>
         metric::BGP_PEER_RECEIVED => sum(|peer| peer.received),
         metric::BGP_PEER_ACCEPTED => sum(|peer| peer.accepted),
         metric::BGP_PEER_SENT => sum(|peer| peer.sent),
+        metric::BGP_PEER_STALE => sum(|peer| {
+            peer.graceful_restart.stale.values().fold(0, |sum, paths| sum.saturating_add(*paths))
+        }),
         metric::BGP_PEER_ESTABLISHED => sum(|peer| peer.established_count),
         // Each time it came up it went down again, but for now.
         metric::BGP_PEER_TRANSITIONS => sum(|peer| {

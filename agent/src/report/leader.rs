@@ -107,7 +107,7 @@ impl Leader {
             clients: parts.clients.clone(),
             trouble,
             core: parts.core.clone(),
-            events: parts.events.clone(),
+            events: parts.core.events().clone(),
             elected,
         }
     }

@@ -50,8 +50,6 @@ pub struct Parts {
     pub clients: Clients,
     /// The agent's own answers.
     pub core: Core,
-    /// What happened.
-    pub events: Events,
     /// Write NodeNetworkStatus, and conditions from it.
     pub node_status: bool,
 }
@@ -76,14 +74,14 @@ pub fn start(parts: &Parts, watchdog: &Watchdog) {
         problems: core.problems().clone(),
         view: core.views(),
         leader: elected.clone(),
-        events: parts.events.clone(),
+        events: core.events().clone(),
     };
     watchdog.task("the narrator", narrator.run());
     let writer = event_writer::Writer {
         node: parts.node.clone(),
         clients: Arc::clone(&parts.clients),
         trouble: trouble.clone(),
-        events: parts.events.clone(),
+        events: core.events().clone(),
         seed: RandomState::new(),
     };
     watchdog.task("the writer of events", writer.run());
