@@ -153,7 +153,7 @@ fn nodes_report_themselves_and_one_agent_sums_up() -> anyhow::Result<()> {
 
     // The mesh is counted, at the latest with the next report.
     let own = ours("nodenetworkstatuses", "n1");
-    cluster.eventually(Duration::from_secs(100), "the mesh is counted", || {
+    cluster.eventually(SOON, "the mesh is counted", || {
         Ok(cluster.api().get(&own)?["status"]["meshEstablished"] == 1)
     })?;
     // Nothing changes, so nothing is written.

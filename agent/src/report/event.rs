@@ -1,7 +1,7 @@
 //! Kubernetes Events: what happened, told on the object that it happened to.
 //!
-//! The same thing is written once a minute at most, with a count; what does not fit into the queue is
-//! counted and given up. Whoever tells never waits.
+//! The same thing is written once a minute at most, with a count and the words of the last time; what
+//! does not fit into the queue is counted and given up. Whoever tells never waits.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -133,7 +133,7 @@ impl fmt::Display for Subject {
 }
 
 /// Something that happened.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Happening {
     /// To what.
     pub subject: Subject,
@@ -141,8 +141,19 @@ pub struct Happening {
     pub severity: Severity,
     /// One word, CamelCase.
     pub reason: &'static str,
+    /// Tells apart what happens to the same object for the same reason: the name of a peer, a field.
+    pub detail: String,
     /// For people: what, why, what next.
     pub message: String,
+}
+
+/// What makes two happenings the same thing.
+type Key = (Subject, Severity, &'static str, String);
+
+impl Happening {
+    fn key(&self) -> Key {
+        (self.subject.clone(), self.severity, self.reason, self.detail.clone())
+    }
 }
 
 /// What is to be written now.
@@ -179,12 +190,14 @@ enum Next {
 }
 
 #[derive(Debug, Default)]
-struct Queue(BTreeMap<Happening, Entry>);
+struct Queue(BTreeMap<Key, Entry>);
 
 impl Queue {
     /// Takes it in; false when there is no room.
     fn tell(&mut self, happening: Happening, now: Instant, time: Timestamp) -> bool {
-        if let Some(entry) = self.0.get_mut(&happening) {
+        let key = happening.key();
+        if let Some(entry) = self.0.get_mut(&key) {
+            entry.due.happening = happening;
             entry.due.count = entry.due.count.saturating_add(1);
             entry.due.last = time;
             entry.news = true;
@@ -197,9 +210,8 @@ impl Queue {
         if self.0.len() >= CAPACITY && !self.forget_oldest() {
             return false;
         }
-        let due =
-            Due { happening: happening.clone(), count: 1, first: time, last: time, written: None };
-        self.0.insert(happening, Entry { due, news: true, not_before: now, last: now });
+        let due = Due { happening, count: 1, first: time, last: time, written: None };
+        self.0.insert(key, Entry { due, news: true, not_before: now, last: now });
         true
     }
 
@@ -259,6 +271,7 @@ impl Events {
             subject: Subject::pod(namespace, pod),
             severity: Severity::Warning,
             reason: "NetworkGateTimeout",
+            detail: String::new(),
             message: message.into(),
         });
     }
@@ -281,14 +294,14 @@ impl Events {
 
     /// It was written under this name.
     pub(super) fn written(&self, happening: &Happening, name: Option<String>) {
-        if let Some(entry) = self.lock().0.get_mut(happening) {
+        if let Some(entry) = self.lock().0.get_mut(&happening.key()) {
             entry.due.written = name;
         }
     }
 
     /// It could not be written: again in a while.
     pub(super) fn again(&self, happening: &Happening) {
-        if let Some(entry) = self.lock().0.get_mut(happening) {
+        if let Some(entry) = self.lock().0.get_mut(&happening.key()) {
             entry.news = true;
         }
     }
@@ -308,6 +321,7 @@ mod tests {
             subject: Subject::node(name),
             severity: Severity::Warning,
             reason: "FIBDrift",
+            detail: String::new(),
             message: "x".to_owned(),
         }
     }
@@ -336,13 +350,15 @@ mod tests {
         queue.tell(happening("a"), start, time);
         assert_eq!(due(&mut queue, start).count, 1);
         assert!(matches!(queue.next(start), Next::Nothing));
-        for _ in 0..50 {
-            queue.tell(happening("a"), start, time);
+        for number in 0..50 {
+            let words = format!("route {number}");
+            queue.tell(Happening { message: words, ..happening("a") }, start, time);
         }
         assert!(matches!(queue.next(start), Next::At(at) if at == start + BETWEEN));
         queue.tell(happening("b"), start, time);
         assert_eq!(due(&mut queue, start).happening, happening("b"), "others do not wait for it");
-        assert_eq!(due(&mut queue, start + BETWEEN).count, 51);
+        let again = due(&mut queue, start + BETWEEN);
+        assert_eq!((again.count, again.happening.message.as_str()), (51, "route 49"));
     }
 
     #[test]

@@ -68,6 +68,7 @@ impl Writer {
             let patch = serde_json::json!({
                 "count": due.count,
                 "lastTimestamp": Time(due.last),
+                "message": due.happening.message,
             });
             match events.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
                 Ok(_) => return Ok(Some(name.clone())),
@@ -92,7 +93,7 @@ impl Writer {
         let hash = self.seed.hash_one((
             happening.subject.to_string(),
             happening.reason,
-            &happening.message,
+            &happening.detail,
             due.first.as_nanosecond(),
         ));
         Event {

@@ -302,6 +302,7 @@ fn wrong_as(name: &str, message: String) -> Happening {
         },
         severity: Severity::Warning,
         reason: "ASNMismatch",
+        detail: String::new(),
         message,
     }
 }

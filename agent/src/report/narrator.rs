@@ -104,7 +104,12 @@ impl Narrator {
             _ => (node, "ProblemRaised"),
         };
         let message = format!("{}: {}", complaint.code, said(problem, subject.kind));
-        Some(Happening { subject, severity: Severity::Warning, reason, message })
+        // Of peers what goes wrong is one thing, however it goes wrong.
+        let detail = match problem.area {
+            Area::Peer => complaint.subject.clone(),
+            _ => problem.id.clone(),
+        };
+        Some(Happening { subject, severity: Severity::Warning, reason, detail, message })
     }
 
     fn is_explicit(&self, name: &str) -> bool {
@@ -141,4 +146,114 @@ fn ended(area: Area, happening: Happening) -> Option<Happening> {
         _ => format!("resolved: {what}"),
     };
     Some(Happening { severity: Severity::Normal, reason, message, ..happening })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    use api::error_code::Code;
+    use bgp::config::{Config, PeerConfig};
+
+    use crate::config::Desired;
+    use crate::observe::problems::Complaint;
+
+    fn peer(name: &str, kind: &str) -> PeerConfig {
+        serde_json::from_value(serde_json::json!({
+            "name": name, "kind": kind, "address": "192.0.2.9", "port": 179,
+            "local_address": null, "asn": 65001, "hold_time": {"secs": 90, "nanos": 0},
+            "connect_retry": {"secs": 1, "nanos": 0}, "passive": false, "dial_only": false,
+            "standby": false, "ebgp_multihop": null, "route_reflector_client": false,
+            "families": {"ipv4": true, "ipv6": true}, "next_hop_v4": null, "next_hop_v6": null,
+            "import": "ownOnly", "export": "ownOnly", "default_originate": false,
+            "max_prefixes": null, "graceful_restart": null
+        }))
+        .unwrap()
+    }
+
+    struct Bench {
+        narrator: Narrator,
+        told: Told,
+        leader: watch::Sender<bool>,
+        _view: watch::Sender<View>,
+    }
+
+    fn bench() -> Bench {
+        let config = Config {
+            asn: bgp::types::Asn(64512),
+            router_id: bgp::types::RouterId(std::net::Ipv4Addr::new(192, 0, 2, 1)),
+            cluster_id: std::net::Ipv4Addr::new(192, 0, 2, 1),
+            hostname: "n1".to_owned(),
+            peers: vec![peer("tor-a", "tor"), peer("n2", "mesh")],
+        };
+        let desired = Desired { config, listen_port: 179, prefixes: vec![] };
+        let (view_sender, view) =
+            watch::channel(View { desired: Some(Arc::new(desired)), ..View::default() });
+        let (leader, elected) = watch::channel(false);
+        let narrator = Narrator {
+            node: "n1".to_owned(),
+            problems: Problems::default(),
+            view,
+            leader: elected,
+            events: Events::default(),
+        };
+        Bench { narrator, told: Told::new(), leader, _view: view_sender }
+    }
+
+    impl Bench {
+        fn raise(&self, area: Area, id: &str, code: Code, subject: &str) {
+            let complaint = Complaint::new(code, subject, "why");
+            self.narrator.problems.raise(area, id, complaint);
+        }
+
+        /// What is told now.
+        async fn news(&mut self) -> Vec<String> {
+            self.narrator.look(&mut self.told);
+            let mut news = Vec::new();
+            let soon = Duration::from_millis(20);
+            while let Ok(due) = tokio::time::timeout(soon, self.narrator.events.due()).await {
+                news.push(format!("{} {}", due.happening.subject, due.happening.reason));
+            }
+            news
+        }
+    }
+
+    #[tokio::test]
+    async fn sessions_of_the_mesh_are_not_told_and_explicit_ones_go_down_and_up() {
+        let mut bench = bench();
+        let code = error_code::PEER_UNREACHABLE;
+        bench.raise(Area::Peer, "192.0.2.2|session", code, "peer n2");
+        bench.raise(Area::Peer, "192.0.2.9|session", code, "peer tor-a");
+        assert_eq!(bench.news().await, ["Node n1 BGPPeerDown"]);
+        assert!(bench.news().await.is_empty(), "nothing new");
+        bench.narrator.problems.resolve(Area::Peer, "192.0.2.9|session");
+        assert_eq!(bench.news().await, ["Node n1 BGPPeerUp"]);
+    }
+
+    #[tokio::test]
+    async fn what_every_agent_sees_is_told_by_the_elected_one() {
+        let mut bench = bench();
+        bench.raise(Area::Policy, "a", error_code::INVALID_CIDR, "NetworkPolicy shop/web");
+        bench.raise(Area::Config, "b", error_code::INVALID_BGP_CONFIG, "BGPPeer tor-a");
+        assert!(bench.news().await.is_empty());
+        bench.leader.send_replace(true);
+        let mut news = bench.news().await;
+        news.sort();
+        assert_eq!(news, ["BGPPeer tor-a InvalidObject", "NetworkPolicy shop/web InvalidRule"]);
+        bench.narrator.problems.resolve(Area::Policy, "a");
+        assert!(bench.news().await.is_empty(), "a correct policy is no news");
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_the_machine_is_told_by_its_own_agent() {
+        let mut bench = bench();
+        bench.raise(Area::Host, "a", error_code::FORWARDING_DISABLED, "host");
+        assert_eq!(bench.news().await, ["Node n1 ProblemRaised"]);
+        bench.narrator.problems.resolve(Area::Host, "a");
+        assert_eq!(bench.news().await, ["Node n1 ProblemResolved"]);
+        let complaint = Complaint::new(error_code::ROUTE_DRIFT, "route x", "repaired");
+        bench.narrator.problems.note(Area::Route, "drift", complaint);
+        assert_eq!(bench.news().await, ["Node n1 FIBDrift"]);
+    }
 }

@@ -29,7 +29,7 @@ pub(super) const MANAGER: &str = "rampart-agent";
 /// Between two writes, at least.
 const BETWEEN: Duration = Duration::from_secs(5);
 /// Between two writes of numbers alone, at least.
-const NUMBERS: Duration = Duration::from_secs(60);
+const NUMBERS: Duration = Duration::from_secs(10);
 /// All nodes together write news so often.
 const NEWS_PER_SECOND: u32 = 100;
 /// All nodes together write numbers so often.
@@ -171,14 +171,17 @@ impl StatusWriter {
             return true;
         }
         let nodes = self.core.view().nodes.len();
-        let (between, rate) = match difference {
-            Difference::News => (BETWEEN, NEWS_PER_SECOND),
-            Difference::Numbers | Difference::None => (NUMBERS, NUMBERS_PER_SECOND),
+        let (between, window) = match difference {
+            Difference::News => (BETWEEN, spread(nodes, NEWS_PER_SECOND)),
+            Difference::Numbers | Difference::None => {
+                let window = spread(nodes, NUMBERS_PER_SECOND);
+                (NUMBERS.max(window), window)
+            }
         };
         let now = Instant::now();
         let earliest = self.written.map_or(now, |at| at + between).max(now);
         let earliest = self.failed_until.map_or(earliest, |until| until.max(earliest));
-        self.due = Some((earliest + jitter(spread(nodes, rate)), difference));
+        self.due = Some((earliest + jitter(window), difference));
         true
     }
 
