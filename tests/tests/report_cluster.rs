@@ -198,9 +198,11 @@ fn sums_up(cluster: &Cluster) -> anyhow::Result<()> {
     wait("bgpconfigurations", "default", "Accepted", "True Valid")?;
     wait("networkconfigurations", "default", "Accepted", "True Valid")?;
     wait("networkconfigurations", "default", "Programmed", "True 2of2")?;
-    let mut first = cluster.api().get(&ours("nodenetworkstatuses", "n1"))?;
-    let listed = first["status"]["peers"].as_array_mut().unwrap();
-    assert!(listed.iter().any(|p| p["name"] == "silent" && p["state"] == "Active"), "{listed:?}");
+    cluster.eventually(SOON, "the peer is listed", || {
+        let status = cluster.api().get(&ours("nodenetworkstatuses", "n1"))?;
+        let listed = status["status"]["peers"].as_array().cloned().unwrap_or_default();
+        Ok(listed.iter().any(|peer| peer["name"] == "silent" && peer["state"] == "Active"))
+    })?;
     // The address of n1 is wrong for n1 alone.
     let node = cluster.node("n1")?;
     let (address, v6) = (node.record().v4.to_string(), node.record().v6.to_string());

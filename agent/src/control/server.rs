@@ -213,7 +213,8 @@ async fn health(core: Core, request: Request<Incoming>) -> Answer {
 
 fn exposition(core: &Core, overview: &Overview, request: &Request<Incoming>) -> Answer {
     let source = core.source();
-    let restored = source.iter().flat_map(|s| s.kinds.values()).any(|kind| kind.from_snapshot);
+    let restored =
+        source.is_some_and(|source| source.kinds.values().any(|kind| kind.from_snapshot));
     let sample = metrics::Sample {
         status: &overview.status,
         stale: restored || core.problems().input_is_stale(),
@@ -221,7 +222,6 @@ fn exposition(core: &Core, overview: &Overview, request: &Request<Incoming>) -> 
         limits: &overview.limits,
         traffic: overview.traffic,
         recorder: core.recorder(),
-        source: source.as_ref(),
     };
     let accepted = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
     let format = metrics::Format::accepted(accepted);

@@ -15,7 +15,6 @@ use prometheus_client::registry::Registry;
 use super::Recorder;
 use super::series::series;
 use crate::bgp::Traffic;
-use crate::source::kube::state::SourceState;
 
 /// Form of the exposition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +60,6 @@ pub struct Sample<'a> {
     pub traffic: Traffic,
     /// What was counted where it happened.
     pub recorder: &'a Recorder,
-    /// How the Kubernetes source is doing, where that is the store.
-    pub source: Option<&'a SourceState>,
 }
 
 /// The exposition, with exactly the families of [`METRICS`].
@@ -180,11 +177,10 @@ mod tests {
     use super::*;
     use api::control::{BgpStatus, PolicyStatus, Problem, RouteStatus};
     use api::error_code::INVALID_CIDR;
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use crate::observe::recorder::{Direction, Stage, Write};
     use crate::source::Kind;
-    use crate::source::kube::state::KindState;
 
     fn status() -> Status {
         Status {
@@ -235,18 +231,12 @@ mod tests {
         let recorder = Recorder::default();
         recorder.policy_applied(Duration::from_millis(3));
         recorder.failed(Stage::Routes);
+        recorder.heard(Kind::Pod);
         recorder.wrote(Write::Status, false);
         recorder.session_up("tor\"a".to_owned());
         recorder.notification("tor\"a".to_owned(), Direction::Received, 6);
         recorder.notification("gone".to_owned(), Direction::Received, 6);
         recorder
-    }
-
-    fn source() -> SourceState {
-        let pods = KindState { heard: Some(Instant::now()), errors: 5, ..KindState::default() };
-        let nodes = KindState { errors: 1, ..KindState::default() };
-        let kinds = [(Kind::Pod, pods), (Kind::Node, nodes)].into_iter().collect();
-        SourceState { server: "https://192.0.2.1".to_owned(), kinds }
     }
 
     fn exposition(format: Format) -> String {
@@ -265,7 +255,6 @@ mod tests {
             limits: &[("tor\"a".to_owned(), 22)],
             traffic: Traffic::default(),
             recorder: &recorder(),
-            source: Some(&source()),
         };
         encode(&sample, format)
     }
@@ -313,7 +302,7 @@ mod tests {
             "rampart_config_stale 1",
             "rampart_reconcile_errors_total{stage=\"report\"} 1",
             "rampart_reconcile_errors_total{stage=\"table\"} 8",
-            "rampart_reconcile_errors_total{stage=\"source\"} 6",
+            "rampart_reconcile_errors_total{stage=\"source\"} 0",
             "rampart_kube_writes_total{object=\"status\",result=\"error\"} 1",
             "rampart_policy_apply_seconds_bucket{le=\"0.004\"} 1",
         ] {

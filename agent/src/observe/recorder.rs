@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+
+use crate::source::Kind;
 
 /// Histograms start at 0.5 ms and end at 65 s: each bucket is twice the one before.
 const SMALLEST_BUCKET: f64 = 0.000_5;
@@ -115,6 +117,7 @@ struct Counts {
     notifications: BTreeMap<NotificationKey, u64>,
     /// When the session with a peer came up last, in seconds since 1970.
     sessions: BTreeMap<String, f64>,
+    heard: BTreeMap<Kind, Instant>,
 }
 
 /// Counts. Clones share the numbers.
@@ -192,6 +195,11 @@ impl Recorder {
         counts.sessions.retain(|peer, _| keep(peer));
     }
 
+    /// The API server has sent something for the kind.
+    pub fn heard(&self, kind: Kind) {
+        self.counts().heard.insert(kind, Instant::now());
+    }
+
     pub(super) fn policy_apply(&self) -> &Histogram {
         &self.0.policy_apply
     }
@@ -230,6 +238,10 @@ impl Recorder {
 
     pub(super) fn started(&self) -> f64 {
         self.0.started
+    }
+
+    pub(super) fn silence(&self) -> Vec<(Kind, Duration)> {
+        self.counts().heard.iter().map(|(kind, at)| (*kind, at.elapsed())).collect()
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {

@@ -116,11 +116,8 @@ fn labelled(metric: Metric, sample: &Sample<'_>) -> Option<Vec<(Labels, Value)>>
         metric::RECONCILE_ERRORS => Stage::ALL
             .into_iter()
             .map(|stage| {
-                let counted_elsewhere = match stage {
-                    Stage::Table => sample.status.policy.refused,
-                    Stage::Source => source_errors(sample),
-                    Stage::Routes | Stage::Report => 0,
-                };
+                let counted_elsewhere =
+                    if stage == Stage::Table { sample.status.policy.refused } else { 0 };
                 let errors = recorder.errors(stage).saturating_add(counted_elsewhere);
                 (vec![("stage", stage.name().to_owned())], Value::Whole(errors))
             })
@@ -143,18 +140,10 @@ fn labelled(metric: Metric, sample: &Sample<'_>) -> Option<Vec<(Labels, Value)>>
     Some(series)
 }
 
-fn source_errors(sample: &Sample<'_>) -> u64 {
-    let kinds = sample.source.iter().flat_map(|source| source.kinds.values());
-    kinds.fold(0, |sum, kind| sum.saturating_add(kind.errors))
-}
-
 fn watch_lag(sample: &Sample<'_>) -> Vec<(Labels, Value)> {
-    let kinds = sample.source.iter().flat_map(|source| &source.kinds);
-    kinds
-        .filter_map(|(kind, state)| {
-            let lag = state.heard?.elapsed().as_secs_f64();
-            Some((vec![("kind", kind.name().to_owned())], Value::Real(lag)))
-        })
+    let silence = sample.recorder.silence().into_iter();
+    silence
+        .map(|(kind, lag)| (vec![("kind", kind.name().to_owned())], Value::Real(lag.as_secs_f64())))
         .collect()
 }
 
