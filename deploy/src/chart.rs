@@ -36,7 +36,7 @@ fn chart_yaml(name: &str, description: &str) -> anyhow::Result<String> {
         "type": "application",
         "version": version,
         "appVersion": version,
-        "kubeVersion": ">=1.30.0-0",
+        "kubeVersion": ">=1.33.0-0",
         "home": env!("CARGO_PKG_REPOSITORY"),
     }))])
 }

@@ -106,18 +106,56 @@ mod tests {
     use super::*;
     use api::metric::METRICS;
 
-    /// Names and labels that a query may use: those of our metrics.
+    /// Whole words of a text that begin so.
+    fn words<'a>(text: &'a str, prefixes: &'a [&'a str]) -> impl Iterator<Item = &'a str> {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        words.filter(|word| prefixes.iter().any(|prefix| word.starts_with(prefix)))
+    }
+
     #[test]
     fn rules_and_boards_use_no_metric_that_the_agent_does_not_have() {
         let known: Vec<String> = METRICS.iter().map(|metric| series(*metric)).collect();
         let mut queries = 0;
         for file in files().unwrap() {
-            let words = file.content.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-            for word in words.filter(|w| w.starts_with("rampart_") || w.starts_with("process_")) {
+            for word in words(&file.content, &["rampart_", "process_"]) {
                 assert!(known.iter().any(|name| name == word), "{}: {word}", file.path);
                 queries += 1;
             }
         }
         assert!(queries > 100, "{queries}");
+    }
+
+    #[test]
+    fn legends_and_summaries_use_no_label_that_their_metrics_do_not_have() {
+        let mut used = 0;
+        let mut check = |query: &str, text: &str| {
+            let of = |metric: &&Metric| {
+                words(query, &["rampart_", "process_"]).any(|w| w == series(**metric))
+            };
+            let labels: Vec<&str> =
+                METRICS.iter().filter(of).flat_map(|metric| metric.labels).copied().collect();
+            for place in text.split("{{").skip(1) {
+                let (place, _) = place.split_once("}}").unwrap();
+                let label = place.trim().trim_start_matches("$labels.");
+                if !label.starts_with("$value") {
+                    assert!(label == "node" || labels.contains(&label), "{query}: {label}");
+                    used += 1;
+                }
+            }
+        };
+        for board in boards::all() {
+            for (query, legend) in board.rows.iter().flatten().flat_map(|panel| &panel.queries) {
+                check(query, legend);
+            }
+        }
+        for group in alerts::groups()["groups"].as_array().unwrap() {
+            for rule in group["rules"].as_array().unwrap() {
+                for text in ["summary", "description"] {
+                    let text = rule["annotations"][text].as_str().unwrap();
+                    check(rule["expr"].as_str().unwrap(), text);
+                }
+            }
+        }
+        assert!(used > 50, "{used}");
     }
 }

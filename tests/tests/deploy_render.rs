@@ -313,6 +313,27 @@ fn promtool_takes_the_rules_and_they_fire_when_they_should() -> anyhow::Result<(
     Ok(())
 }
 
+#[test]
+fn prometheus_understands_every_query_of_the_dashboards() -> anyhow::Result<()> {
+    let mut rules = Vec::new();
+    for file in std::fs::read_dir(deploy("monitoring/dashboards"))? {
+        let board: Value = serde_json::from_slice(&std::fs::read(file?.path())?)?;
+        for panel in board["panels"].as_array().unwrap() {
+            for target in panel["targets"].as_array().unwrap() {
+                let query = target["expr"].as_str().unwrap().replace("$__rate_interval", "5m");
+                rules.push(json!({ "record": format!("query:{}", rules.len()), "expr": query }));
+            }
+        }
+    }
+    assert!(rules.len() > 40, "{}", rules.len());
+    let directory = tests_directory("queries");
+    let path = directory.join("rules.yaml");
+    std::fs::write(&path, json!({ "groups": [{ "name": "boards", "rules": rules }] }).to_string())?;
+    run(Command::new("promtool").args(["check", "rules"]).arg(&path))?;
+    std::fs::remove_dir_all(&directory)?;
+    Ok(())
+}
+
 fn tests_directory(name: &str) -> PathBuf {
     let directory =
         PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
