@@ -5,8 +5,8 @@ use k8s_openapi::api::apps::v1::{
     Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment,
 };
 use k8s_openapi::api::core::v1::{
-    Affinity, Container, ContainerPort, PodAffinityTerm, PodAntiAffinity, PodSpec, PodTemplateSpec,
-    Toleration,
+    Affinity, Container, ContainerPort, EmptyDirVolumeSource, PodAffinityTerm, PodAntiAffinity,
+    PodSpec, PodTemplateSpec, Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -21,7 +21,9 @@ use crate::rbac;
 const CONTAINER: &str = "route-reflector";
 /// Two: each node has a session with both, and one may fail or be replaced.
 const REPLICAS: i32 = 2;
-/// Nobody: it opens ports above 1023 and writes nothing.
+/// Where it keeps what it read: a restarted container starts without the API server.
+const STATE_DIR: &str = "/var/lib/rampart-route-reflector";
+/// Nobody: it opens ports above 1023, and writes only into its own empty directory.
 const USER: i64 = 65532;
 
 /// What a reflector may be scheduled in spite of: it must run before there is a network.
@@ -85,6 +87,11 @@ fn pod() -> PodSpec {
             ..Affinity::default()
         }),
         containers: vec![container()],
+        volumes: Some(vec![Volume {
+            name: "state".to_owned(),
+            empty_dir: Some(EmptyDirVolumeSource::default()),
+            ..Volume::default()
+        }]),
         priority_class_name: Some("system-cluster-critical".to_owned()),
         // Not every taint: off a node that is gone it must be evicted to start elsewhere.
         tolerations: Some(
@@ -122,6 +129,7 @@ fn container() -> Container {
         args: Some(vec![
             "route-reflector".to_owned(),
             "--store=kube".to_owned(),
+            format!("--state-dir={STATE_DIR}"),
             format!("--metrics-address={REFLECTOR_METRICS_ADDRESS}"),
             "--log-format=text".to_owned(),
             "--log-level=info".to_owned(),
@@ -133,6 +141,11 @@ fn container() -> Container {
         ports: Some(vec![port("bgp", i32::from(REFLECTOR_PORT)), port("metrics", metrics)]),
         resources: Some(requests("50m", "32Mi")),
         security_context: Some(security),
+        volume_mounts: Some(vec![VolumeMount {
+            name: "state".to_owned(),
+            mount_path: STATE_DIR.to_owned(),
+            ..VolumeMount::default()
+        }]),
         startup_probe: Some(probe("/healthz", metrics, 1, 60)),
         readiness_probe: Some(probe("/readyz", metrics, 2, 1)),
         liveness_probe: Some(probe("/healthz", metrics, 10, 6)),

@@ -185,6 +185,12 @@ fn peer() -> Board {
                     ],
                 ),
                 lines(
+                    "Stale paths",
+                    "Kept for a peer that restarts, and not yet sent again",
+                    "none",
+                    vec![(of(m::BGP_PEER_STALE, PEER), "{{node}} {{peer}}")],
+                ),
+                lines(
                     "Part of maxPrefixes",
                     "At 100 % the session is closed",
                     "percentunit",
