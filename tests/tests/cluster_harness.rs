@@ -4,15 +4,18 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
 use std::io::{BufRead as _, BufReader};
+use std::net::{IpAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ctl::lab::namespace;
 use tests::cluster::control_plane::Part;
 use tests::cluster::fabric::Fabric;
 use tests::cluster::name::Name;
+use tests::cluster::probe::{self, Flow, Knocker};
 use tests::cluster::{Cluster, Cni, Options, Proxy, pod};
+use tests::netns::{Namespace, connect};
 use tests::wait::eventually;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -58,6 +61,35 @@ fn pods_of_two_racks_reach_each_other_and_an_api_outage_ends() -> anyhow::Result
 
     drop(cluster);
     assert!(nothing_is_left(&name));
+    Ok(())
+}
+
+#[test]
+fn probes_count_what_a_broken_link_loses_and_what_gets_through() -> anyhow::Result<()> {
+    let (a, b) = (Namespace::new("a"), Namespace::new("b"));
+    connect(&a, "to-b", &b, "to-a");
+    a.ip(&["addr add 192.0.2.1/24 dev to-b"]);
+    b.ip(&["addr add 192.0.2.2/24 dev to-a"]);
+    let (from, to) = (namespace::path(a.name()), namespace::path(b.name()));
+    let address = IpAddr::from([192, 0, 2, 2]);
+    let flow = Flow::start(&from, &to, address, 9000, Duration::from_millis(1))?;
+    flow.wait_first_after(Instant::now(), SOON)?;
+    eventually(SOON, "it flows", || flow.sent() >= 100);
+    b.ip(&["link set to-a down"]);
+    let cut = flow.wait_silence(Duration::from_millis(50), SOON)?;
+    assert!(cut.is_some());
+    let mended = Instant::now();
+    b.ip(&["link set to-a up"]);
+    assert!(flow.wait_first_after(mended, SOON)? > mended);
+    let report = flow.finish()?;
+    assert!(report.lost() > 10 && report.received > 10, "{report:?}");
+    assert!(report.longest_gap >= Duration::from_millis(50), "{report:?}");
+
+    let listener = probe::inside(&to, || TcpListener::bind((address, 9001)))??;
+    let knocker = Knocker::start(from, (address, 9001).into(), Duration::from_secs(1));
+    listener.accept()?;
+    let (attempts, connected) = knocker.finish()?;
+    assert!(attempts > 0 && connected > 0, "{connected} of {attempts}");
     Ok(())
 }
 

@@ -127,6 +127,8 @@ enum Verb {
         #[arg(long)]
         large: bool,
     },
+    /// Builds everything that clusters run, as far as it is not there
+    Build,
     /// Path of a program of the clusters; builds it if it must
     Program { program: String },
     /// Takes a cluster down when the standard input ends
@@ -213,6 +215,10 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             println!("| what | figure | goal |\n|---|---|---|");
             let plan = bench::Plan { pods, rounds, large, ..bench::Plan::default() };
             bench::run(plan, |row| println!("| {} | {} | {} |", row.what, row.figure, row.goal))?;
+        }
+        Verb::Build => {
+            Programs::of_a_cluster()?;
+            Programs::find(&["e2e.test"])?;
         }
         Verb::Program { program } => {
             println!("{}", Programs::find(&[&program])?.path(&program)?.display());

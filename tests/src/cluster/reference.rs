@@ -8,6 +8,10 @@ use serde_json::json;
 
 use super::Cluster;
 use super::fabric;
+use super::node::Record;
+
+/// Both pod CIDRs of a node.
+const CIDRS: &str = "jsonpath={.spec.podCIDRs[0]} {.spec.podCIDRs[1]}";
 
 /// Gives every node that is there now its conflist, and everybody the routes.
 ///
@@ -16,8 +20,7 @@ use super::fabric;
 pub fn install(cluster: &Cluster) -> anyhow::Result<()> {
     for node in cluster.nodes() {
         let record = node.record();
-        let columns = "jsonpath={.spec.podCIDRs[0]} {.spec.podCIDRs[1]}";
-        let cidrs = cluster.kubectl(&["get", "node", &record.name, "-o", columns])?;
+        let cidrs = cluster.kubectl(&["get", "node", &record.name, "-o", CIDRS])?;
         let (v4, v6) = cidrs.split_once(' ').context("two pod CIDRs")?;
         let via = [
             format!("route replace {v4} via {}", record.v4),
@@ -29,18 +32,7 @@ pub fn install(cluster: &Cluster) -> anyhow::Result<()> {
                 fabric::ip(cluster.name(), &other.record().name, &via)?;
             }
         }
-        for rack in cluster.options().fabric.racks() {
-            let via = if *rack == record.rack {
-                via.clone()
-            } else {
-                let (core_v4, core_v6) = fabric::core_addresses(record.rack);
-                [
-                    format!("route replace {v4} via {core_v4}"),
-                    format!("route replace {v6} via {core_v6}"),
-                ]
-            };
-            fabric::ip(cluster.name(), &format!("tor{rack}"), &via)?;
-        }
+        route_on_tors(cluster, record, [v4, v6])?;
         // An address without a pod must not travel round.
         let sinks = [
             format!("route replace blackhole {v4}"),
@@ -60,6 +52,36 @@ pub fn install(cluster: &Cluster) -> anyhow::Result<()> {
         // Through the node's own /etc: the upper half of an overlay is not ours to write.
         let script = format!("cat > /etc/cni/net.d/10-reference.conflist <<'E'\n{conflist}\nE");
         node.exec(&["bash", "-c", &script]).with_context(|| directory.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// Tells every ToR the way to the pods of a node.
+fn route_on_tors(cluster: &Cluster, node: &Record, [v4, v6]: [&str; 2]) -> anyhow::Result<()> {
+    for rack in cluster.options().fabric.racks() {
+        let (via_v4, via_v6) =
+            if *rack == node.rack { (node.v4, node.v6) } else { fabric::core_addresses(node.rack) };
+        let routes = [
+            format!("route replace {v4} via {via_v4}"),
+            format!("route replace {v6} via {via_v6}"),
+        ];
+        fabric::ip(cluster.name(), &format!("tor{rack}"), &routes)?;
+    }
+    Ok(())
+}
+
+/// Static routes to the pods of the nodes that are there now, on every ToR: as the routers of a
+/// flat network have them when the control plane is no node and pods are to reach it by their own
+/// addresses.
+///
+/// # Errors
+/// When a node has no pod CIDRs.
+pub fn route_pods(cluster: &Cluster) -> anyhow::Result<()> {
+    for node in cluster.nodes() {
+        let record = node.record();
+        let cidrs = cluster.kubectl(&["get", "node", &record.name, "-o", CIDRS])?;
+        let (v4, v6) = cidrs.split_once(' ').context("two pod CIDRs")?;
+        route_on_tors(cluster, record, [v4, v6])?;
     }
     Ok(())
 }
