@@ -3,6 +3,13 @@
 #[expect(clippy::expect_used, clippy::panic, reason = "a harness fails as a test does")]
 pub mod agent;
 pub mod cluster;
+#[expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a harness fails as a test does"
+)]
+pub mod cni;
 pub mod fuzz;
 #[expect(clippy::expect_used, clippy::indexing_slicing, reason = "a harness fails as a test does")]
 pub mod interop;

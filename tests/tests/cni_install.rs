@@ -1,0 +1,104 @@
+//! The agent puts plugin and network list on the node when it is ready, and keeps them there.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::json;
+use tests::agent::{LIMIT, node as node_object};
+use tests::cni::CniNode;
+use tests::wait::eventually;
+
+fn complaint(node: &CniNode, code: u16) -> Option<String> {
+    node.agent().problems().into_iter().find(|p| p.code.0 == code).map(|p| p.message)
+}
+
+#[test]
+fn the_list_comes_when_the_node_has_pod_cidrs_and_follows_them_and_the_uplink() {
+    let mut node = CniNode::new("inst-cidr", "");
+    let bare = node_object("n1", &["192.0.2.10", "2001:db8::10"], &[]);
+    node.directory.write("store/node.yaml", &bare);
+    node.start_agent();
+    eventually(LIMIT, "the agent says what is missing", || complaint(&node, 3020).is_some());
+    assert!(!node.conflist().exists());
+    let cidrs = ["10.1.0.0/24", "fd00:1::/64", "10.9.0.0/24"];
+    let full = node_object("n1", &["192.0.2.10", "2001:db8::10"], &cidrs);
+    node.directory.write("store/node.yaml", &full);
+    eventually(LIMIT, "the list is written", || node.conflist().exists());
+    eventually(LIMIT, "the complaint is gone", || complaint(&node, 3020).is_none());
+    let expected = json!([
+        [{"subnet": "10.1.0.0/24"}, {"subnet": "10.9.0.0/24"}],
+        [{"subnet": "fd00:1::/64"}]
+    ]);
+    let list = node.list();
+    assert_eq!(list["plugins"][0]["ipam"]["ranges"], expected);
+    assert_eq!(list["plugins"][0]["mtu"], 1400);
+    assert_eq!(list["plugins"][1]["type"], "portmap");
+    // Debian's portmap does not know 1.1.0.
+    assert_eq!(list["cniVersion"], "1.0.0");
+    let other = node_object("n1", &["192.0.2.10", "2001:db8::10"], &cidrs[..2]);
+    node.directory.write("store/node.yaml", &other);
+    eventually(LIMIT, "the list follows", || {
+        node.list()["plugins"][0]["ipam"]["ranges"][0] == json!([{"subnet": "10.1.0.0/24"}])
+    });
+    node.namespace.ip(&["link set up0 mtu 1300"]);
+    eventually(LIMIT, "the MTU follows", || node.list()["plugins"][0]["mtu"] == 1300);
+}
+
+#[test]
+fn what_somebody_removes_or_changes_is_repaired_and_what_is_theirs_is_left_alone() {
+    let mut node = CniNode::new("inst-repair", "");
+    node.directory.write("conf/87-other.conflist", "theirs");
+    node.start();
+    let plugin = node.directory.join("bin/rampart-cni");
+    let own = fs::read(tests::program::rampart()).unwrap();
+    assert!(fs::read(&plugin).unwrap() == own);
+    let list = fs::read(node.conflist()).unwrap();
+    fs::remove_file(node.conflist()).unwrap();
+    eventually(LIMIT, "the list is back", || fs::read(node.conflist()).is_ok_and(|f| f == list));
+    fs::write(node.conflist(), "{}").unwrap();
+    eventually(LIMIT, "the list is right", || fs::read(node.conflist()).is_ok_and(|f| f == list));
+    fs::remove_file(&plugin).unwrap();
+    eventually(LIMIT, "the plugin is back", || fs::read(&plugin).is_ok_and(|f| f == own));
+    fs::set_permissions(&plugin, fs::Permissions::from_mode(0o4777)).unwrap();
+    let mode = || fs::metadata(&plugin).map(|m| m.permissions().mode() & 0o7777);
+    eventually(LIMIT, "its mode is right", || mode().is_ok_and(|mode| mode == 0o755));
+    assert_eq!(
+        fs::read_to_string(node.directory.join("conf/87-other.conflist")).unwrap(),
+        "theirs"
+    );
+    let names = |directory: &str| {
+        let mut names: Vec<_> = fs::read_dir(node.directory.join(directory))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names("conf"), ["10-rampart.conflist", "87-other.conflist"]);
+    assert_eq!(names("bin"), ["host-local", "portmap", "rampart-cni"]);
+}
+
+#[test]
+fn a_foreign_list_that_comes_first_is_told_and_not_touched() {
+    let mut node = CniNode::new("inst-first", "");
+    node.start();
+    assert_eq!(complaint(&node, 3021), None);
+    node.directory.write("conf/05-theirs.conflist", "{}");
+    eventually(LIMIT, "the agent complains", || {
+        complaint(&node, 3021).is_some_and(|message| message.contains("05-theirs.conflist"))
+    });
+    assert!(node.conflist().exists());
+    fs::remove_file(node.directory.join("conf/05-theirs.conflist")).unwrap();
+    eventually(LIMIT, "it is satisfied", || complaint(&node, 3021).is_none());
+}
+
+#[test]
+fn a_damaged_attachment_is_told_and_disturbs_nothing() {
+    let mut node = CniNode::new("inst-damaged", "");
+    fs::create_dir_all(node.directory.join("state/attachments")).unwrap();
+    node.directory.write("state/attachments/0.json", "{\"containerID\":");
+    node.start();
+    let message = complaint(&node, 3024).expect("a complaint");
+    assert!(message.contains("EOF"), "{message}");
+    assert!(node.agent().status().ready);
+}
