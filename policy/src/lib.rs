@@ -10,4 +10,4 @@ mod resolve;
 pub mod verdict;
 
 pub use engine::Engine;
-pub use input::Direction;
+pub use input::{Direction, MIRROR_ANNOTATION};

@@ -120,6 +120,19 @@ fn another_pod_of_the_same_name_does_not_inherit_the_addresses() {
 }
 
 #[test]
+fn a_static_pod_is_known_by_the_uid_that_its_runtime_tells() {
+    let mut node = Node1::with("n1", SHOP);
+    node.apply(
+        "kind: Pod\nmetadata: {name: static-n1, namespace: shop, uid: of-the-mirror, \
+         annotations: {kubernetes.io/config.mirror: 0123abcd}}\n\
+         spec: {nodeName: n1, containers: [{name: c}]}\n",
+    );
+    node.engine.handle(attachment("a", "static-n1", "0123abcd", 1));
+    node.program();
+    assert!(node.engine.knows_pod_of("a") && reached(&node, 1));
+}
+
+#[test]
 fn an_address_belongs_to_the_newest_attachment_whatever_a_status_says() {
     let mut node = Node1::with("n1", SHOP);
     let claims = "{podIPs: [{ip: 10.1.0.1}, {ip: 'fd00:1::1'}]}";

@@ -28,8 +28,9 @@ use super::core::{Core, Ending, Overview};
 use super::doctor;
 use crate::observe::metrics;
 
-/// Connections served at once at each door; more wait.
-const CONNECTIONS: usize = 64;
+/// Connections served at once at each door; more wait. Each pod that waits for its policy holds one
+/// of the control socket's, and a node may start all of its pods at once.
+const CONNECTIONS: usize = 1024;
 /// How long a request may take to arrive.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// After accepting failed (too many open files).

@@ -324,7 +324,11 @@ fn normalise(object: &mut Object, key: &Key) {
         Object::NetworkConfiguration(o) => &mut o.metadata,
     };
     metadata.managed_fields = None;
-    metadata.annotations = None;
+    // What runtimes call the uid of a static pod; see the policy engine's reading of it.
+    metadata.annotations = metadata.annotations.take().and_then(|mut annotations| {
+        annotations.retain(|key, _| key == policy::MIRROR_ANNOTATION);
+        (!annotations.is_empty()).then_some(annotations)
+    });
     metadata.namespace = (!key.namespace.is_empty()).then(|| key.namespace.clone());
 }
 

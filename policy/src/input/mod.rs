@@ -12,6 +12,7 @@ mod port;
 
 pub(crate) use label::{LabelSelector, Labels};
 pub(crate) use node::pod_cidrs;
+pub use pod::MIRROR_ANNOTATION;
 pub(crate) use pod::{NamedPort, Pod};
 pub(crate) use policy::{Block, Namespaces, Peer, Policy, Rule};
 pub(crate) use port::{PortMatch, Protocol};

@@ -37,6 +37,10 @@ pub(crate) struct NamedPort {
     pub(crate) number: u16,
 }
 
+/// Annotation of a static pod's mirror, with the uid by which kubelet and runtime know the pod: the
+/// object in the API server has another one. Only kubelets may make pods with it.
+pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+
 impl Pod {
     pub(crate) fn parse(raw: &core::Pod, node: &str, faults: &mut Vec<FieldFault>) -> Self {
         let spec = raw.spec.as_ref();
@@ -45,7 +49,10 @@ impl Pod {
         let host_network = spec.and_then(|spec| spec.host_network).unwrap_or(false);
         let aloof = terminated || host_network;
         let local = spec.and_then(|spec| spec.node_name.as_deref()) == Some(node);
-        let uid = raw.metadata.uid.as_deref().filter(|_| local).unwrap_or_default();
+        let annotations = raw.metadata.annotations.as_ref();
+        let mirrored = annotations.and_then(|all| all.get(MIRROR_ANNOTATION)).map(String::as_str);
+        let uid = mirrored.or(raw.metadata.uid.as_deref());
+        let uid = uid.filter(|_| local).unwrap_or_default();
         let claims = if aloof { SmallVec::new() } else { addresses(raw, faults) };
         let created = raw.metadata.creation_timestamp.as_ref();
         Self {
