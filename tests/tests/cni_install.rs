@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
 
 use serde_json::json;
 use tests::agent::{LIMIT, node as node_object};
 use tests::cni::CniNode;
-use tests::wait::eventually;
+use tests::wait::{eventually, throughout};
 
 fn complaint(node: &CniNode, code: u16) -> Option<String> {
     node.agent().problems().into_iter().find(|p| p.code.0 == code).map(|p| p.message)
@@ -101,4 +102,28 @@ fn a_damaged_attachment_is_told_and_disturbs_nothing() {
     let message = complaint(&node, 3024).expect("a complaint");
     assert!(message.contains("EOF"), "{message}");
     assert!(node.agent().status().ready);
+}
+
+#[test]
+fn an_agent_at_rest_leaves_the_directories_in_peace() {
+    let mut node = CniNode::new("inst-rest", "");
+    let asked = node.directory.join("asked");
+    let script = format!("#!/bin/sh\necho >> {}\nexec /usr/lib/cni/portmap\n", asked.display());
+    node.directory.write("bin/portmap", &script);
+    node.start();
+    let count = || fs::read(&asked).map_or(0, |text| text.len());
+    node.directory.write("conf/90-theirs.conflist", "{}");
+    node.directory.write("conf/05-theirs.conflist", "{}");
+    eventually(LIMIT, "the change is noticed", || complaint(&node, 3021).is_some());
+    assert_eq!(count(), 1, "portmap has not changed, so it is not asked again");
+    let ticks = || {
+        let stat =
+            fs::read_to_string(format!("/proc/{}/stat", node.agent().daemon().pid())).unwrap();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    };
+    let before = ticks();
+    throughout(Duration::from_secs(2), "it is not asked", || count() == 1);
+    // Of 200: comparing the plugin again and again took most of them.
+    assert!(ticks() - before < 40, "{} hundredths of a second", ticks() - before);
 }
