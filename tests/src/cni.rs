@@ -133,7 +133,7 @@ impl CniNode {
             "addr add 192.0.2.10/24 dev up0",
             "addr add 2001:db8::10/64 dev up0 nodad",
             "route add default via 192.0.2.1",
-            "-6 route add default via 2001:db8::1",
+            "route add default via 2001:db8::1",
         ]);
         let directory = Directory::new(purpose);
         for name in ["store", "bin", "conf", "leases"] {
