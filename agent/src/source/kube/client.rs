@@ -173,3 +173,51 @@ fn fingerprint(server: &str, authorities: &[Vec<u8>]) -> String {
     }
     hash.finalize().iter().take(16).map(|octet| format!("{octet:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kubeconfig(name: &str, text: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("rampart-{name}-{}", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn with_server(server: &str) -> String {
+        format!(
+            "{{apiVersion: v1, kind: Config, current-context: c, \
+             contexts: [{{name: c, context: {{cluster: c, user: u}}}}], \
+             clusters: [{{name: c, cluster: {{server: \"{server}\"}}}}], \
+             users: [{{name: u, user: {{token: secret-token}}}}]}}"
+        )
+    }
+
+    #[tokio::test]
+    async fn a_kubeconfig_that_is_no_good_is_named() {
+        let missing = Path::new("/nonexistent/kubeconfig");
+        let error = Connection::open(Some(missing)).await.unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/kubeconfig"), "{error}");
+        let path = kubeconfig("bad", "clusters: 7");
+        assert!(matches!(
+            Connection::open(Some(&path)).await,
+            Err(ClientError::Kubeconfig(named, _)) if named == path
+        ));
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn clusters_are_told_apart_and_a_token_is_never_shown() {
+        let paths = ["https://192.0.2.1:6443", "https://[2001:db8::1]:6443"]
+            .map(|server| kubeconfig(&server.len().to_string(), &with_server(server)));
+        let first = Connection::open(Some(&paths[0])).await.unwrap();
+        let second = Connection::open(Some(&paths[1])).await.unwrap();
+        assert_eq!(second.server(), "https://[2001:db8::1]:6443");
+        assert_ne!(first.cluster(), second.cluster());
+        assert_eq!(first.cluster(), Connection::open(Some(&paths[0])).await.unwrap().cluster());
+        assert!(!format!("{first:?}").contains("secret-token"));
+        for path in paths {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+}

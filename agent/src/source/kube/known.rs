@@ -48,6 +48,8 @@ pub(super) struct Known {
     restored: bool,
     /// Number of the list under way, or of the last.
     list: u32,
+    /// Version of that list: if it broke, single objects are ahead of the state.
+    begun_list: u64,
     /// An item of the list under way does not say which object it is.
     nameless: bool,
     rejections: BTreeMap<Box<str>, Vec<RejectionId>>,
@@ -88,6 +90,7 @@ impl Known {
             listed: false,
             restored: false,
             list: 0,
+            begun_list: 0,
             nameless: false,
             rejections: BTreeMap::new(),
             node: node.to_owned(),
@@ -191,10 +194,12 @@ impl Known {
     /// # Errors
     /// It is older than what is known.
     pub(super) fn begin_list(&mut self, version: u64) -> Result<Vec<Event>, Failure> {
-        if version < self.version {
+        let known = self.version.max(self.begun_list);
+        if version < known {
             self.ignored = self.ignored.saturating_add(1);
-            return Err(Failure::Stale { listed: version, known: self.version });
+            return Err(Failure::Stale { listed: version, known });
         }
+        self.begun_list = version;
         self.list = self.list.wrapping_add(1);
         self.nameless = false;
         Ok(self.begin())
@@ -253,8 +258,11 @@ impl Known {
         let Some((key, version)) = decode::identity(self.kind, raw) else {
             return self.reject(None, &[decode::nameless()], NAMELESS, events);
         };
-        if self.forward(version) {
-            self.remove(&record::key(&key), events);
+        let name = record::key(&key);
+        // It may have been made anew, and seen by a list, before the watch came to its end.
+        let known = self.entries.get(name.as_str()).map_or(0, |entry| entry.version);
+        if self.forward(version) && version.is_none_or(|version| version > known) {
+            self.remove(&name, events);
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use api::constant::GROUP;
 use api::error_code::{self, CATALOGUE, Code};
 use api::watched::{WATCHED, Watched};
 
@@ -94,7 +95,7 @@ impl Troubles {
                 error_code::CRD_MISSING,
                 "",
                 "CustomResourceDefinitions".to_owned(),
-                self.missing(),
+                format!("the API server does not know all kinds of {GROUP}"),
             ),
             Failure::Stale { .. } => rejection(
                 error_code::SOURCE_STALE,
@@ -116,15 +117,6 @@ impl Troubles {
                 format!("cannot {verb} {resource}: {failure}"),
             ),
         }
-    }
-
-    fn missing(&self) -> String {
-        let missing = self
-            .kinds
-            .iter()
-            .filter(|(kind, trouble)| is_ours(**kind) && trouble.failure == Failure::NotFound);
-        let names: Vec<&str> = missing.map(|(kind, _)| kind.name()).collect();
-        format!("the API server does not know {}", names.join(", "))
     }
 }
 
@@ -204,13 +196,13 @@ mod tests {
     }
 
     #[test]
-    fn missing_kinds_of_ours_are_one_complaint_that_names_them() {
+    fn missing_kinds_of_ours_are_one_complaint() {
         let mut troubles = Troubles::new("https://a".into());
-        troubles.set(Kind::BgpPeer, trouble(Failure::NotFound));
-        let events = troubles.set(Kind::BgpConfiguration, trouble(Failure::NotFound));
-        let expected = "RC1016 the API server does not know BGPConfiguration, BGPPeer";
+        let events = troubles.set(Kind::BgpPeer, trouble(Failure::NotFound));
+        let expected = "RC1016 the API server does not know all kinds of rampart.network";
         assert_eq!(rejected(&events), [expected]);
-        troubles.set(Kind::BgpPeer, None);
+        assert_eq!(troubles.set(Kind::BgpConfiguration, trouble(Failure::NotFound)), []);
+        assert_eq!(troubles.set(Kind::BgpPeer, None), []);
         let last = troubles.set(Kind::BgpConfiguration, None);
         assert_eq!(rejected(&last), ["resolved kube|RC1016|"]);
     }

@@ -338,3 +338,148 @@ fn only_changes_of_own_pods_ask_for_the_small_part_of_the_snapshot() {
     deleted(&mut known, &pod("a", 12, &json!({})));
     assert_eq!(known.take_dirty(), Dirty { any: true, own: true });
 }
+
+/// An API server with its whole history: of each revision, what changed.
+#[derive(Clone, Debug, Default)]
+struct History(Vec<(u8, Option<u64>)>);
+
+impl History {
+    fn revision(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    /// Objects at a revision, with the revision that wrote them.
+    fn at(&self, revision: u64) -> BTreeMap<String, u64> {
+        let mut objects = BTreeMap::new();
+        for (name, written) in &self.0[..revision as usize] {
+            match written {
+                Some(written) => objects.insert(name.to_string(), *written),
+                None => objects.remove(&name.to_string()),
+            };
+        }
+        objects
+    }
+
+    fn pods(&self, revision: u64) -> Vec<String> {
+        let objects = self.at(revision).into_iter();
+        objects.map(|(name, written)| versioned(&name, written)).collect()
+    }
+}
+
+fn versioned(name: &str, version: u64) -> String {
+    pod(name, version, &json!({"v": version.to_string()}))
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// An object is written, or deleted.
+    Write(u8, bool),
+    /// A watch from `behind` the known version on, so many events of it.
+    Watch { behind: u64, events: usize },
+    /// A list as of so many revisions ago; it breaks after so many objects.
+    List { age: u64, breaks: Option<usize> },
+    /// The agent starts again from its snapshot; with or without an API server.
+    Restart { alone: bool },
+}
+
+fn step() -> impl proptest::strategy::Strategy<Value = Step> {
+    use proptest::prelude::*;
+    prop_oneof![
+        4 => (0..4_u8, any::<bool>()).prop_map(|(name, there)| Step::Write(name, there)),
+        3 => (0..4_u64, 0..6_usize).prop_map(|(behind, events)| Step::Watch { behind, events }),
+        2 => (0..4_u64, prop::option::of(0..3_usize))
+            .prop_map(|(age, breaks)| Step::List { age, breaks }),
+        1 => any::<bool>().prop_map(|alone| Step::Restart { alone }),
+    ]
+}
+
+/// Versions of what downstream has.
+fn versions(down: &Downstream) -> BTreeMap<String, u64> {
+    let names = down.names().into_iter();
+    names.map(|name| (name.to_owned(), down.label(name).parse().unwrap())).collect()
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(1000))]
+
+    /// Whatever replicas, broken lists and restarts there are: no object ever goes back, and after
+    /// each complete list or watch downstream has exactly the state of that version.
+    #[test]
+    fn state_moves_forward_only_and_ends_as_the_api_server_has_it(
+        steps in proptest::collection::vec(step(), 1..60),
+    ) {
+        let mut history = History::default();
+        let (mut known, mut down) = (Known::new(Kind::Pod, NODE), Downstream::default());
+        // A broken list leaves single objects ahead of the version.
+        let (mut ahead, mut broken) = (false, 0);
+        for step in steps {
+            let before = versions(&down);
+            let mut restarted = false;
+            match step {
+                Step::Write(name, there) => {
+                    let gone = !history.at(history.revision()).contains_key(&name.to_string());
+                    if there || !gone {
+                        let written = there.then(|| history.revision() + 1);
+                        history.0.push((name, written));
+                    }
+                }
+                Step::Watch { behind, events } if known.is_listed() && !known.is_restored() => {
+                    let from = known.version().saturating_sub(behind);
+                    let mut told = Vec::new();
+                    for revision in (from + 1..=history.revision()).take(events) {
+                        let (name, written) = &history.0[revision as usize - 1];
+                        let raw = versioned(&name.to_string(), revision);
+                        match written {
+                            Some(_) => known.changed(&raw, &mut told),
+                            None => known.deleted(&raw, &mut told),
+                        }
+                    }
+                    down.take(told);
+                }
+                Step::Watch { .. } => {}
+                Step::List { age, breaks } => {
+                    let revision = history.revision().saturating_sub(age);
+                    let accepted = known.begin_list(revision);
+                    proptest::prop_assert_eq!(accepted.is_ok(), revision >= known.version().max(broken));
+                    let Ok(mut told) = accepted else { continue };
+                    let pods = history.pods(revision);
+                    for pod in pods.iter().take(breaks.unwrap_or(usize::MAX)) {
+                        known.listed(pod, &mut told);
+                    }
+                    match breaks {
+                        Some(_) => (ahead, broken) = (true, revision),
+                        None => {
+                            told.extend(known.end_list(revision));
+                            ahead = false;
+                        }
+                    }
+                    down.take(told);
+                }
+                Step::Restart { alone } => {
+                    if !known.is_listed() || known.is_restored() || ahead {
+                        continue;
+                    }
+                    let (version, saved) = (known.version(), known.save());
+                    known = Known::new(Kind::Pod, NODE);
+                    known.restore(version, saved).unwrap();
+                    broken = 0;
+                    down = Downstream::default();
+                    if alone {
+                        down.take(known.release());
+                        proptest::prop_assert_eq!(&versions(&down), &before);
+                    }
+                    restarted = true;
+                }
+            }
+            let after = versions(&down);
+            for (name, version) in &before {
+                if let Some(now) = after.get(name) {
+                    proptest::prop_assert!(restarted || now >= version, "{} went back", name);
+                }
+            }
+            if known.is_listed() && !ahead {
+                proptest::prop_assert_eq!(after, history.at(known.version()));
+            }
+        }
+    }
+}
