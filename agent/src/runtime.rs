@@ -215,7 +215,7 @@ fn start(
     let (writer, thread) = writer.spawn().map_err(|e| StartError::Thread("the nft writer", e))?;
     watchdog.thread("the nft writer", thread).map_err(unwatched)?;
 
-    let (policy_sender, policy_inbox) = mpsc::channel(64);
+    let (policy_sender, policy_inbox) = mpsc::channel(16);
     let (mut policy_task, progress) =
         PolicyTask::new(&args.node_name, writer, routes.clone(), problems.clone());
     let (gate_task, gate) = attachments(args, &policy_sender, &problems)?;
@@ -232,7 +232,7 @@ fn start(
     );
     let (links, _) =
         address::watch().map_err(|error| StartError::Thread("the address watch", error))?;
-    let (batch_sender, batches) = mpsc::channel(16);
+    let (batch_sender, batches) = mpsc::channel(4);
     let (flush_sender, flushes) = mpsc::channel(16);
     let (installer, network) =
         Installer::new(args, view.clone(), progress.clone(), problems.clone());

@@ -233,8 +233,9 @@ fn start_guard(name: &Name) -> anyhow::Result<std::process::Child> {
     let program = if us.file_name().is_some_and(|file| file == "cluster") {
         us
     } else {
-        // target/PROFILE/deps/TEST
-        us.ancestors().nth(2).context("target directory")?.join("cluster")
+        // target/PROFILE/deps/TEST or target/PROFILE/PROGRAM
+        let depth = if us.parent().is_some_and(|it| it.ends_with("deps")) { 2 } else { 1 };
+        us.ancestors().nth(depth).context("target directory")?.join("cluster")
     };
     Command::new(&program)
         .args(["guard", name.as_str()])

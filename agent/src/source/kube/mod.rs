@@ -66,8 +66,11 @@ impl Default for Timing {
     }
 }
 
-/// Events of one batch, about: what is under way is bounded by memory, too.
-const MOST: usize = 2000;
+/// A batch is not added to beyond so many events. A pod under way takes 4 KB, one that is kept a
+/// tenth of that: what waits in channels while a large cluster is listed is most of our memory.
+const MOST: usize = 500;
+/// Reports that may wait.
+const REPORTS: usize = 4;
 
 /// The source.
 #[derive(Debug)]
@@ -112,7 +115,7 @@ impl Source {
     /// Follows all kinds until the receiver of batches is gone. A full channel of batches makes the
     /// source wait, and then the API server.
     pub async fn run(self, batches: mpsc::Sender<Batch>, flushes: mpsc::Receiver<Flush>) {
-        let (reports, inbox) = mpsc::channel(16);
+        let (reports, inbox) = mpsc::channel(REPORTS);
         let mut followers = JoinSet::new();
         for kind in Kind::ALL {
             let follower = Follower::new(Parts {

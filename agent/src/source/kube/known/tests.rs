@@ -351,7 +351,7 @@ impl History {
     /// Objects at a revision, with the revision that wrote them.
     fn at(&self, revision: u64) -> BTreeMap<String, u64> {
         let mut objects = BTreeMap::new();
-        for (name, written) in &self.0[..revision as usize] {
+        for (name, written) in self.0.iter().take(index(revision)) {
             match written {
                 Some(written) => objects.insert(name.to_string(), *written),
                 None => objects.remove(&name.to_string()),
@@ -364,6 +364,10 @@ impl History {
         let objects = self.at(revision).into_iter();
         objects.map(|(name, written)| versioned(&name, written)).collect()
     }
+}
+
+fn index(revision: u64) -> usize {
+    usize::try_from(revision).unwrap()
 }
 
 fn versioned(name: &str, version: u64) -> String {
@@ -427,7 +431,7 @@ proptest::proptest! {
                     let from = known.version().saturating_sub(behind);
                     let mut told = Vec::new();
                     for revision in (from + 1..=history.revision()).take(events) {
-                        let (name, written) = &history.0[revision as usize - 1];
+                        let (name, written) = &history.0[index(revision) - 1];
                         let raw = versioned(&name.to_string(), revision);
                         match written {
                             Some(_) => known.changed(&raw, &mut told),
