@@ -264,12 +264,7 @@ impl Follower {
                 done = &mut work => return Ok(done),
                 () = sleep_until(release.unwrap_or_else(Instant::now)), if release.is_some() => {
                     self.release = None;
-                    let events = self.known.release();
-                    if !events.is_empty() {
-                        info!(kind = self.kind.name(), objects = self.known.len(), "the API server \
-                              does not answer; the snapshot is in force until it does");
-                    }
-                    self.tell(events).await?;
+                    self.tell_snapshot().await?;
                 }
                 () = sleep_until(chore.unwrap_or_else(Instant::now)), if chore.is_some() => {
                     self.keeper.write(&self.known);
@@ -280,6 +275,21 @@ impl Follower {
                 }
                 () = self.reports.closed() => return Err(Ended),
             }
+        }
+    }
+
+    /// The API server does not answer: what the snapshot has is in force until it does.
+    async fn tell_snapshot(&mut self) -> Result<(), Ended> {
+        loop {
+            let events = self.known.release(MOST);
+            if events.is_empty() {
+                return Ok(());
+            }
+            if self.known.is_listed() {
+                let (kind, objects) = (self.kind.name(), self.known.len());
+                info!(kind, objects, "no answer yet; the snapshot is in force until there is one");
+            }
+            self.tell(events).await?;
         }
     }
 

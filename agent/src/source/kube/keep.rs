@@ -144,13 +144,15 @@ impl Keeper {
         }
         let Some(part) = self.parts.get_mut(index) else { return };
         part.stale = false;
-        let mut objects = known.save();
-        if part.own {
-            objects.retain(|saved| record::pod_is_on(&saved.record, &self.node));
-        }
-        let snapshot = Snapshot { version: known.version(), objects };
+        let mut snapshot = Snapshot { version: known.version(), objects: known.save() };
         let (directory, name) = (self.directory.clone(), part.name);
-        let write = tokio::task::spawn_blocking(move || directory.write(name, &snapshot));
+        let only = part.own.then(|| self.node.clone());
+        let write = tokio::task::spawn_blocking(move || {
+            if let Some(node) = only {
+                snapshot.objects.retain(|saved| record::pod_is_on(&saved.record, &node));
+            }
+            directory.write(name, &snapshot)
+        });
         self.writing = Some((index, write));
     }
 

@@ -165,15 +165,17 @@ impl Known {
         Ok(())
     }
 
-    /// Tells what the snapshot had, as a complete listing. Nothing if there was none, or if the API
-    /// server was faster.
-    pub(super) fn release(&mut self) -> Vec<Event> {
+    /// Tells what the snapshot had, as a complete listing, `most` objects at a time: to be called
+    /// until it tells nothing. That is at once if there was none, or if the API server was faster.
+    pub(super) fn release(&mut self, most: usize) -> Vec<Event> {
         if self.listed || !self.restored {
             return Vec::new();
         }
         let mut events = self.begin();
-        self.tell_untold(&mut events);
-        self.end(&mut events);
+        self.tell_untold(most, &mut events);
+        if events.len() < most {
+            self.end(&mut events);
+        }
         events
     }
 
@@ -230,7 +232,7 @@ impl Known {
             }
         }
         if !self.listed {
-            self.tell_untold(&mut events);
+            self.tell_untold(usize::MAX, &mut events);
             self.end(&mut events);
         }
         self.version = self.version.max(version);
@@ -298,8 +300,12 @@ impl Known {
         events.push(Event::RelistEnd(self.kind));
     }
 
-    fn tell_untold(&mut self, events: &mut Vec<Event>) {
+    /// Tells objects until there are `most` events.
+    fn tell_untold(&mut self, most: usize, events: &mut Vec<Event>) {
         for entry in self.entries.values_mut().filter(|entry| !entry.told) {
+            if events.len() >= most {
+                return;
+            }
             entry.tell(self.kind, events);
         }
     }

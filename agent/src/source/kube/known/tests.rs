@@ -253,15 +253,35 @@ fn a_snapshot_is_told_as_a_full_listing_and_the_api_server_as_the_difference_to_
     let (mut known, mut down) = (Known::new(Kind::Pod, NODE), Downstream::default());
     known.restore(10, objects).unwrap();
     assert!(!known.is_listed(), "the API server comes first");
-    down.take(known.release());
+    down.take(known.release(usize::MAX));
     assert!(down.in_sync && known.is_restored());
     assert_eq!(down.names(), ["a", "b"]);
-    assert_eq!(known.release(), []);
+    assert_eq!(known.release(usize::MAX), []);
     assert!(known.begin_list(9).is_err(), "an API server that is behind the snapshot");
     let told = list(&mut known, 12, &[pod("b", 11, &json!({"v": "3"}))]);
     assert_eq!(down.take(told), 2);
     assert_eq!((down.names(), down.label("b").as_str()), (vec!["b"], "3"));
     assert!(!known.is_restored());
+}
+
+#[test]
+fn a_large_snapshot_is_told_in_pieces() {
+    let pods: Vec<String> = (0..10).map(|n| pod(&format!("p{n}"), n + 1, &json!({}))).collect();
+    let objects = saved(20, &pods);
+    let (mut known, mut down) = (Known::new(Kind::Pod, NODE), Downstream::default());
+    known.restore(20, objects).unwrap();
+    let mut pieces = 0;
+    loop {
+        let events = known.release(4);
+        if events.is_empty() {
+            break;
+        }
+        assert!(events.len() <= 4 && !down.in_sync);
+        down.take(events);
+        pieces += 1;
+    }
+    assert!(down.in_sync && pieces >= 3);
+    assert_eq!(down.names().len(), 10);
 }
 
 #[test]
@@ -271,7 +291,7 @@ fn a_snapshot_is_not_told_when_the_api_server_is_faster() {
     known.restore(10, objects).unwrap();
     down.take(list(&mut known, 12, &[pod("b", 2, &json!({"v": "2"}))]));
     assert_eq!((down.names(), down.in_sync), (vec!["b"], true));
-    assert_eq!(known.release(), []);
+    assert_eq!(known.release(usize::MAX), []);
 }
 
 #[test]
@@ -282,7 +302,7 @@ fn a_snapshot_completes_a_list_that_got_stuck() {
     let mut events = known.begin_list(12).unwrap();
     known.listed(&pod("a", 11, &json!({"v": "11"})), &mut events);
     down.take(events);
-    down.take(known.release());
+    down.take(known.release(usize::MAX));
     assert!(down.in_sync);
     assert_eq!((down.names(), down.label("a").as_str()), (vec!["a", "b"], "11"));
     down.take(known.end_list(12));
@@ -304,7 +324,7 @@ fn a_snapshot_with_a_record_that_is_none_is_not_used_at_all() {
     objects.push(Saved { version: 1, record: Line::from(&b"{\"m\":7}"[..]) });
     let mut known = Known::new(Kind::Pod, NODE);
     assert!(known.restore(10, objects).is_err());
-    assert_eq!((known.len(), known.release(), known.version()), (0, vec![], 0));
+    assert_eq!((known.len(), known.release(usize::MAX), known.version()), (0, vec![], 0));
 }
 
 #[test]
@@ -469,7 +489,7 @@ proptest::proptest! {
                     broken = 0;
                     down = Downstream::default();
                     if alone {
-                        down.take(known.release());
+                        down.take(known.release(usize::MAX));
                         proptest::prop_assert_eq!(&versions(&down), &before);
                     }
                     restarted = true;
