@@ -213,7 +213,9 @@ impl Rib {
             Some(Ineligible::OriginatorIsUs)
         } else if attributes.cluster_list.contains(&identity.cluster_id) {
             Some(Ineligible::ClusterLoop)
-        } else if self.own_addresses.binary_search(&attributes.next_hop).is_ok() {
+        } else if !self.without_fib
+            && self.own_addresses.binary_search(&attributes.next_hop).is_ok()
+        {
             Some(Ineligible::NextHopIsUs)
         } else if !is_usable(attributes.next_hop) {
             Some(Ineligible::NextHopInvalid)

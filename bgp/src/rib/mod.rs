@@ -134,7 +134,8 @@ impl Rib {
         }
     }
 
-    /// Nobody forwards what is learnt here: [`Rib::poll_fib`] stays empty.
+    /// Nobody forwards what is learnt here: [`Rib::poll_fib`] stays empty. An own address is a next
+    /// hop as good as any: that of the machine the reflector shares with a client.
     pub fn disable_fib(&mut self) {
         self.without_fib = true;
     }

@@ -19,13 +19,10 @@ impl Speaker {
         self.expected().map(|neighbour| self.peer(now, neighbour)).collect()
     }
 
-    /// Peers that have a session or paths, or should.
+    /// Peers that have a session, or should.
     fn expected(&self) -> impl Iterator<Item = &Neighbour> {
         let neighbours = self.by_endpoint.values().filter_map(|n| self.neighbours.get(*n));
-        neighbours.filter(|neighbour| {
-            let record = &neighbour.record;
-            record.up.is_some() || record.kept.is_some() || !record.config.standby
-        })
+        neighbours.filter(|n| n.record.up.is_some() || !n.record.config.standby)
     }
 
     /// All prefixes with their paths, sorted.
