@@ -92,6 +92,8 @@ pub enum Event {
     },
     /// Which packets of our pods leave with the node's address; `None`: none.
     Masquerade(Option<Masquerade>),
+    /// There is an overlay between the nodes, or no longer.
+    Overlay(Option<Overlay>),
     /// The kernel routes this local pod address to this interface (anti-spoofing); `None` = to none.
     Interface {
         /// Pod address.
@@ -111,4 +113,13 @@ pub struct Masquerade {
     pub inside: BTreeSet<IpNet>,
     /// Addresses of nodes.
     pub nodes: BTreeSet<IpAddr>,
+}
+
+/// A VXLAN overlay, as far as it must be guarded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlay {
+    /// UDP port that encapsulated packets come to.
+    pub port: u16,
+    /// Nodes that may send them: their addresses.
+    pub senders: BTreeSet<IpAddr>,
 }

@@ -14,6 +14,7 @@ mod claim;
 mod endpoint;
 mod masquerade;
 mod object;
+mod overlay;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +26,7 @@ use smallvec::SmallVec;
 
 pub use view::{EndpointSummary, PolicySummary, Totals};
 
-use crate::event::{Event, Key, Kind, Masquerade, Object};
+use crate::event::{Event, Key, Kind, Masquerade, Object, Overlay};
 use crate::fault::Fault;
 use crate::index::{Index, PodId, SelectorId};
 use crate::input::ObjectName;
@@ -58,6 +59,7 @@ pub struct Engine {
     interfaces: BTreeMap<IpAddr, String>,
     attachments: Attachments,
     masquerade: Option<Masquerade>,
+    overlay: Option<Overlay>,
     endpoints: BTreeMap<ObjectName, Endpoint>,
     /// Plans by what they follow from (`None`: not isolated); valid until a policy changes.
     plans: FxHashMap<Question, Option<PlanId>>,
@@ -96,6 +98,7 @@ impl Engine {
             interfaces: BTreeMap::new(),
             attachments: Attachments::default(),
             masquerade: None,
+            overlay: None,
             endpoints: BTreeMap::new(),
             plans: FxHashMap::default(),
             addresses: BTreeMap::new(),
@@ -148,6 +151,10 @@ impl Engine {
             }
             Event::Masquerade(masquerade) => {
                 self.set_masquerade(masquerade);
+                Vec::new()
+            }
+            Event::Overlay(overlay) => {
+                self.set_overlay(overlay);
                 Vec::new()
             }
             Event::Attachment { id, namespace, name, uid, addresses, interface } => {

@@ -7,6 +7,7 @@ pub(crate) mod delta;
 pub mod ir;
 pub(crate) mod masquerade;
 mod name;
+pub(crate) mod overlay;
 mod range;
 pub mod text;
 pub mod transaction;
