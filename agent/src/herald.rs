@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ::bgp::config::PeerConfig;
 use ::bgp::speaker::{DownReason, OpenRefusal, SpeakerEvent};
+use ::bgp::wire::notification::{self, cease};
 use api::error_code::{self, Code};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
@@ -57,7 +58,8 @@ impl Herald {
         let Some(desired) = self.view.borrow().desired.clone() else { return };
         let known = |id: &str| {
             let address = id.split('|').next().unwrap_or(id);
-            desired.config.peers.iter().any(|peer| peer.address.to_string() == address)
+            let peers = desired.config.peers.iter();
+            peers.filter(|peer| !peer.standby).any(|peer| peer.address.to_string() == address)
         };
         self.problems.retain(Area::Peer, |id| id.starts_with("unknown") || known(id));
         self.recorder.retain_peers(|name| desired.config.peers.iter().any(|p| p.name == name));
@@ -108,7 +110,7 @@ impl Herald {
                 // The session that was kept speaks for itself, and OPENs that do not fit together
                 // have said why: what follows from that is no news.
                 let open = self.problems.stands(Area::Peer, &format!("{peer}|open"));
-                if reason != DownReason::Collision && !open {
+                if reason != DownReason::Collision && !open && !self.is_meant(peer, &reason) {
                     let id = format!("{peer}|session");
                     self.problems.raise(Area::Peer, id, self.about(code, peer, &words));
                 }
@@ -201,6 +203,21 @@ impl Herald {
         let (name, port) = self.name(peer);
         Complaint::new(code, format!("peer {name}"), words)
             .at(std::net::SocketAddr::new(peer, port).to_string())
+    }
+
+    /// That this session ended is no trouble: somebody meant it (Cease 6/4), or nobody needs it. Should
+    /// it be needed and not come back, the attempts will tell.
+    fn is_meant(&self, address: IpAddr, reason: &DownReason) -> bool {
+        let desired = self.view.borrow().desired.clone();
+        let peers: &[PeerConfig] = desired.as_ref().map_or(&[], |d| &d.config.peers);
+        let mut there = peers.iter().filter(|peer| peer.address == address).peekable();
+        let spare = there.peek().is_some() && there.all(|peer| peer.standby);
+        spare
+            || matches!(
+                reason,
+                DownReason::NotificationSent(n) | DownReason::NotificationReceived(n)
+                    if (n.code, n.subcode) == (notification::error_code::CEASE, cease::ADMIN_RESET)
+            )
     }
 
     /// Name and port of a peer.

@@ -27,7 +27,7 @@ Example:
   rampart agent --node-name n1 --store dir:/etc/rampart --run-dir /run/rampart
   rctl --socket /run/rampart/agent.sock status")]
     Agent(Box<AgentArgs>),
-    /// Run a route reflector with a configuration file
+    /// Run a route reflector, of a cluster or with a configuration file
     #[command(after_help = reflector::HELP)]
     RouteReflector(reflector::Args),
     /// Send one request to the control socket of this machine's agent, print the answer
@@ -68,7 +68,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             return Ok(cleanup::run(&args)?);
         }
         Command::RouteReflector(args) => {
-            observe::log::init(LogFormat::Text, "info").context("logging")?;
+            let log = &args.cluster;
+            observe::log::init(log.log_format, &log.log_level).context("--log-level")?;
             reflector::run(&args)?;
         }
         Command::Control(args) => return request::run(&args).context("standard output"),

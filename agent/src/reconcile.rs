@@ -5,8 +5,9 @@
 //! own Node goes away the last configuration stays in force: a node that runs is not taken off the
 //! network because its object is missing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use api::error_code;
 use tokio::sync::{mpsc, watch};
@@ -14,6 +15,7 @@ use tracing::{debug, info, warn};
 
 use crate::bgp::{self, DriverEvent, SpeakerHandle};
 use crate::config::{Desired, Fault, NodeFacts, Reconciler};
+use crate::handover::{self, Handover, Mesh, Sight};
 use crate::kernel::route::Routes;
 use crate::observe::problems::Complaint;
 use crate::observe::{Area, Problems};
@@ -21,6 +23,10 @@ use crate::reconcile_policy::Message;
 use crate::source::dir::Batch;
 use crate::source::{Event, Kind, Object, Origin};
 use crate::watchdog::Watchdog;
+
+/// Pods tell where reflectors are. They may be many, or we may not be allowed to list them: BGP waits
+/// for them no longer than this, once the rest is there.
+const PODS_WAIT: Duration = Duration::from_secs(5);
 
 /// What others may look at.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +41,10 @@ pub struct View {
     pub speaker: Option<SpeakerHandle>,
     /// Kinds of routing that were not listed yet.
     pub unlisted: usize,
+    /// How far the mesh gave way to reflectors.
+    pub mesh: Mesh,
+    /// Reflectors with a session that is up, and all of them.
+    pub reflectors: (usize, usize),
 }
 
 /// The task.
@@ -49,23 +59,35 @@ pub struct FanOut {
     bgp_events: mpsc::Sender<DriverEvent>,
     watchdog: Watchdog,
     node_name: String,
+    /// Of the batch that was taken last.
+    generation: u64,
+    handover: Handover,
+    /// When BGP starts without a listing of Pods.
+    pods_until: Option<Instant>,
 }
 
 impl FanOut {
-    /// For the node of this name.
+    /// For the node of this name, in a cluster where Rampart runs in `namespace`.
     #[must_use]
     pub fn new(
         node_name: &str,
+        namespace: &str,
         routes: Routes,
         policy: mpsc::Sender<Message>,
         problems: Problems,
         bgp_events: mpsc::Sender<DriverEvent>,
         watchdog: Watchdog,
     ) -> (Self, watch::Receiver<View>) {
-        let unlisted = BTreeSet::from([Kind::Node, Kind::BgpConfiguration, Kind::BgpPeer]);
+        let unlisted = BTreeSet::from([
+            Kind::Node,
+            Kind::BgpConfiguration,
+            Kind::BgpPeer,
+            Kind::NetworkConfiguration,
+            Kind::Pod,
+        ]);
         let (view, receiver) = watch::channel(View { unlisted: unlisted.len(), ..View::default() });
         let task = Self {
-            reconciler: Reconciler::new(node_name),
+            reconciler: Reconciler::new(node_name, namespace),
             unlisted,
             routes,
             policy,
@@ -74,12 +96,17 @@ impl FanOut {
             bgp_events,
             watchdog,
             node_name: node_name.to_owned(),
+            generation: 0,
+            handover: Handover::default(),
+            pods_until: None,
         };
         (task, receiver)
     }
 
     /// Runs until the source ends. `links` tells that interface addresses have changed.
     pub async fn run(mut self, mut batches: mpsc::Receiver<Batch>, mut links: mpsc::Receiver<()>) {
+        let mut period = tokio::time::interval(handover::PERIOD);
+        period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 batch = batches.recv() => {
@@ -90,12 +117,23 @@ impl FanOut {
                     self.tell_connected().await;
                     self.configure().await;
                 }
+                _ = period.tick(), if self.handover.is_active() => self.hand_over().await,
+                () = pods_late(self.pods_until) => {
+                    self.pods_until = None;
+                    if self.unlisted.remove(&Kind::Pod) {
+                        warn!("Pods were not listed yet; going on without knowing of reflectors");
+                        let unlisted = self.unlisted.len();
+                        self.view.send_modify(|view| view.unlisted = unlisted);
+                    }
+                    self.configure().await;
+                }
             }
         }
     }
 
     async fn take(&mut self, batch: Batch) {
         let Batch { generation, events } = batch;
+        self.generation = generation;
         let mut changed = false;
         let mut forward = Vec::new();
         for event in events {
@@ -137,8 +175,12 @@ impl FanOut {
 
     async fn configure(&mut self) {
         if !self.unlisted.is_empty() {
+            if self.pods_until.is_none() && self.unlisted.iter().eq([&Kind::Pod]) {
+                self.pods_until = Some(Instant::now() + PODS_WAIT);
+            }
             return;
         }
+        self.pods_until = None;
         let links = crate::kernel::address::list();
         let (desired, faults) = self.reconciler.desired(&links);
         let mut complaints: Vec<(String, Complaint)> = faults.into_iter().map(complain).collect();
@@ -154,9 +196,33 @@ impl FanOut {
         let nodes: Vec<NodeFacts> = self.reconciler.nodes().cloned().collect();
         self.view.send_modify(|view| view.nodes = Arc::new(nodes));
         let Some(desired) = desired else { return };
+        self.handover.update(Instant::now(), &desired);
+        self.apply(desired).await;
+    }
+
+    /// Tells everybody, if it is news; mesh and reflectors as they should be now.
+    async fn apply(&mut self, mut desired: Desired) {
+        desired.config = self.handover.shape(desired.config);
+        let mesh = self.handover.mesh();
+        let reflectors = self.handover.reflectors().len();
+        self.view.send_if_modified(|view| {
+            let new = (mesh, (view.reflectors.0.min(reflectors), reflectors));
+            let changed = (view.mesh, view.reflectors) != new;
+            (view.mesh, view.reflectors) = new;
+            changed
+        });
         let current = self.view.borrow().desired.clone();
         if current.as_deref() == Some(&desired) {
             return;
+        }
+        let guard = |desired: &Desired| desired.overlay.as_ref().map(overlay_guard);
+        if current.as_deref().and_then(guard) != guard(&desired) {
+            let event = policy::event::Event::Overlay(guard(&desired));
+            let generation = self.generation;
+            let message = Message::Input { generation, events: vec![(event, None)] };
+            if self.policy.send(message).await.is_err() {
+                warn!("the policy task has ended");
+            }
         }
         let speaker = self.view.borrow().speaker.clone();
         let speaker = match speaker {
@@ -194,6 +260,60 @@ impl FanOut {
         }
     }
 
+    /// Looks at the sessions with mesh and reflectors.
+    async fn hand_over(&mut self) {
+        let view = self.view.borrow().clone();
+        let (Some(speaker), Some(desired)) = (view.speaker, view.desired) else { return };
+        let Ok(sight) = self.look(&speaker, &desired).await else {
+            warn!("the speaker thread has ended");
+            return;
+        };
+        let is_up = |reflector: &&_| sight.established.contains(reflector);
+        let up = self.handover.reflectors().iter().filter(is_up).count();
+        self.view.send_if_modified(|view| std::mem::replace(&mut view.reflectors.0, up) != up);
+        let before = self.handover.mesh();
+        let step = self.handover.step(Instant::now(), &sight);
+        if step.changed {
+            let (wanted, _) = self.reconciler.desired(&crate::kernel::address::list());
+            if let Some(desired) = wanted {
+                self.apply(desired).await;
+            }
+        }
+        let now = self.handover.mesh();
+        if now != before {
+            info!(mesh = %now, reflectors = up, "sessions with other nodes");
+        }
+        for peer in step.close {
+            debug!(%peer, "its prefixes come from the reflectors, the mesh session is closed");
+            if speaker.reset(peer).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn look(
+        &self,
+        speaker: &SpeakerHandle,
+        desired: &Desired,
+    ) -> Result<Sight, bgp::Stopped> {
+        let up =
+            |peer: &::bgp::view::PeerView| peer.state == ::bgp::view::SessionState::Established;
+        let peers = speaker.peers().await?;
+        let established = peers.iter().filter(|peer| up(peer));
+        let reflectors = self.handover.reflectors().to_vec();
+        let mut sight = Sight {
+            established: established.map(|peer| (peer.address, peer.port).into()).collect(),
+            by_reflectors: speaker.holders(reflectors).await?.into_iter().collect(),
+            by_staying: BTreeMap::new(),
+        };
+        if self.handover.has_leaving() {
+            let all = desired.config.peers.iter().map(::bgp::config::PeerConfig::endpoint);
+            let staying = all.filter(|peer| !self.handover.is_leaving(peer)).collect();
+            sight.by_staying = speaker.holders(staying).await?.into_iter().collect();
+        }
+        Ok(sight)
+    }
+
     fn start(&self, desired: &Desired) -> Option<SpeakerHandle> {
         let sink = bgp::kernel_sink(self.routes.clone());
         let options = bgp::Options::default();
@@ -220,6 +340,18 @@ impl FanOut {
                 None
             }
         }
+    }
+}
+
+fn overlay_guard(plan: &crate::overlay::Plan) -> policy::event::Overlay {
+    policy::event::Overlay { port: plan.port, senders: plan.senders.clone() }
+}
+
+/// Ends at that time; never without one.
+async fn pods_late(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until.into()).await,
+        None => std::future::pending().await,
     }
 }
 

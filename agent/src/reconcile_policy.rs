@@ -323,7 +323,10 @@ impl PolicyTask {
                 // One of ours that is now said to be elsewhere counts, too.
                 node == Some(self.engine.node_name()) || node.is_none() || self.is_watched(pod)
             }
-            Event::Apply(_) | Event::Interface { .. } | Event::Masquerade(_) => false,
+            Event::Apply(_)
+            | Event::Interface { .. }
+            | Event::Masquerade(_)
+            | Event::Overlay(_) => false,
             Event::Attachment { .. } | Event::Detachment { .. } => true,
             Event::Delete(key) => key.kind == Kind::Pod,
             Event::RelistBegin(kind) | Event::RelistEnd(kind) => *kind == Kind::Pod,

@@ -40,9 +40,10 @@ use crate::cni::store::Store as Attachments;
 use crate::control::{self, Core};
 use crate::herald::Herald;
 use crate::kernel::nft::{Monitor, NftWriter, SocketError};
-use crate::kernel::{address, route, sysctl};
+use crate::kernel::{address, route, sysctl, vxlan};
 use crate::observe::problems::Complaint;
 use crate::observe::{Area, Problems, Recorder};
+use crate::overlay;
 use crate::reconcile::{FanOut, View};
 use crate::reconcile_policy::{Message, PolicyTask};
 use crate::report;
@@ -224,6 +225,7 @@ fn start(
     let (bgp_sender, bgp_events) = mpsc::channel(256);
     let (fan_out, view) = FanOut::new(
         &args.node_name,
+        &args.namespace,
         routes.clone(),
         policy_sender.clone(),
         problems.clone(),
@@ -264,6 +266,10 @@ fn start(
         routes.clone(),
     );
     watchdog.task("the herald", herald.run(bgp_events, route_events));
+    let (overlay_changes, _) =
+        vxlan::watch().map_err(|error| StartError::Thread("the overlay watch", error))?;
+    let keeper = overlay::Keeper::new(view.clone(), routes.clone(), problems.clone());
+    watchdog.task("the overlay task", keeper.run(overlay_changes));
     spawn("release", release_routes(routes.clone(), view.clone()));
     let (asked, peers_asked) = watch::channel(false);
     spawn("readiness", control::readiness::peers_had_their_chance(view.clone(), asked));

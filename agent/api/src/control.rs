@@ -171,6 +171,15 @@ pub struct BgpStatus {
     pub peers: u32,
     /// Prefixes with a best path.
     pub prefixes: u64,
+    /// Sessions with other nodes: `on`, `draining` (some gave way to reflectors) or `off`.
+    #[serde(default)]
+    pub mesh: String,
+    /// Route reflectors of the cluster.
+    #[serde(default)]
+    pub reflectors: u32,
+    /// Of those, with a session that is Established.
+    #[serde(default)]
+    pub reflectors_established: u32,
 }
 
 /// Part of [`Status`].

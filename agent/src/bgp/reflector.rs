@@ -1,5 +1,10 @@
-//! `rampart route-reflector --config FILE`: the speaker and its driver with a static configuration,
-//! without policy engine, and without kernel routes unless asked for.
+//! `rampart route-reflector`: the speaker and its driver, without policy engine.
+//!
+//! With `--store` its clients are the nodes of a cluster. With `--config FILE` it has a static
+//! configuration, and no kernel routes unless asked for.
+
+mod cluster;
+mod health;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,6 +13,7 @@ use std::time::Duration;
 
 use ::bgp::config::{Config, GracefulRestart, PeerConfig, PeerKind, Policy, PrefixMatch};
 use ::bgp::types::{Asn, Families, RouterId};
+use api::agent_args::Store;
 use ipnet::IpNet;
 use serde::Deserialize;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,8 +25,15 @@ use crate::kernel::route;
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Configuration file (YAML); see `rampart route-reflector --help`
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
+    #[arg(long, value_name = "FILE", conflicts_with = "store", required_unless_present = "store")]
+    pub config: Option<PathBuf>,
+    /// Reflect between the nodes of a cluster, which are read from here: `kube` (the API server, with
+    /// the pod's service account), `kube:PATH` (a kubeconfig), or `dir:PATH` (a directory of manifests)
+    #[arg(long, value_name = "STORE")]
+    pub store: Option<Store>,
+    /// For a reflector of a cluster.
+    #[command(flatten)]
+    pub cluster: cluster::ClusterArgs,
 }
 
 /// Text for the end of `rampart route-reflector --help`.
@@ -46,6 +59,9 @@ The file:
     import: all              # all | ownOnly (= nothing) | accept: [{prefix, minLength, maxLength}]
     export: all              # default of both: all for iBGP, ownOnly for eBGP (RFC 8212)
     maxPrefixes: 10000       # default: no limit
+Example:
+  rampart route-reflector --store kube --node-name n1
+
 SIGTERM ends it; peers are told (Cease 6/2) on SIGINT only. Kernel routes stay; after a restart those
 that are not learnt again within 120 s are removed.";
 
@@ -68,6 +84,18 @@ pub enum ReflectorError {
     /// Kernel routes were asked for and netlink does not work.
     #[error("cannot write kernel routes")]
     Routes(#[from] route::NetlinkError),
+    /// Whose reflector it is must be known.
+    #[error("--node-name is needed with --store")]
+    NodeName,
+    /// The API server cannot be asked.
+    #[error("cannot use store {0}")]
+    Store(String, #[source] crate::source::kube::client::ClientError),
+    /// The address of probes is taken or may not be bound.
+    #[error("cannot listen on {0} (--metrics-address)")]
+    Health(std::net::SocketAddr, #[source] std::io::Error),
+    /// A task ended by itself.
+    #[error("{0} ended unexpectedly")]
+    Task(&'static str),
     /// A thread ended by itself.
     #[error("the speaker thread has ended")]
     Ended,
@@ -154,7 +182,12 @@ struct Static {
 /// # Errors
 /// The file is not valid, or a thread could not be started or ended by itself.
 pub fn run(args: &Args) -> Result<(), ReflectorError> {
-    let file = read(&args.config)?;
+    let Some(path) = &args.config else {
+        // Clap sees to it that there is one of both.
+        let store = args.store.as_ref().ok_or(ReflectorError::Ended)?;
+        return cluster::run(&args.cluster, store);
+    };
+    let file = read(path)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -391,7 +424,7 @@ mod tests {
         let example: String = HELP
             .lines()
             .skip(1)
-            .take_while(|line| line.starts_with("  "))
+            .take_while(|line| line.starts_with("  ") && !line.contains("Example"))
             .filter(|line| !line.contains("import:") && !line.contains("ebgpMultihop"))
             .map(|line| format!("{line}\n"))
             .collect();

@@ -26,6 +26,7 @@ use super::conflist::Conflist;
 use super::uplink;
 use crate::observe::problems::Complaint;
 use crate::observe::{Area, Problems};
+use crate::overlay::overhead;
 use crate::reconcile::View;
 use crate::reconcile_policy::Progress;
 use files::{Change, Memory, Shadow};
@@ -59,6 +60,10 @@ struct Inputs {
     pod_cidrs: Vec<IpNet>,
     addresses: Vec<IpAddr>,
     known: bool,
+    /// MTU of pods, if NetworkConfiguration says so.
+    mtu: Option<u32>,
+    /// What an overlay takes from the uplink's.
+    overhead: u32,
 }
 
 /// The task.
@@ -136,9 +141,13 @@ impl Installer {
         let programmed = self.progress.borrow_and_update().programmed;
         let view = self.view.borrow_and_update();
         let own = view.nodes.iter().find(|node| node.name == self.node);
+        let desired = view.desired.as_deref();
+        let overlay = desired.and_then(|desired| desired.overlay.as_ref());
         Inputs {
             programmed,
             known: own.is_some(),
+            mtu: desired.and_then(|desired| desired.network.mtu).map(u32::from),
+            overhead: overlay.map_or(0, |plan| overhead(plan.local)),
             pod_cidrs: own.map(|node| node.pod_cidrs.clone()).unwrap_or_default(),
             addresses: own.map(|node| node.addresses.clone()).unwrap_or_default(),
         }
@@ -189,6 +198,7 @@ impl Installer {
             warn!(%error, "the uplink's MTU cannot be read");
             None
         });
+        let mtu = inputs.mtu.or(mtu.map(|mtu| mtu.saturating_sub(inputs.overhead)));
         if !inputs.programmed {
             return Err("the policy table was not written yet".to_owned());
         }

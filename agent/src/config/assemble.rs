@@ -5,6 +5,7 @@ use std::hash::Hasher as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use api::constant::REFLECTOR_PORT;
 use api::error_code;
 use bgp::config::{Config, GracefulRestart, PeerConfig, PeerKind, Policy, PrefixMatch};
 use bgp::types::{Families, RouterId};
@@ -14,10 +15,14 @@ use rustc_hash::FxHasher;
 use super::node::NodeFacts;
 use super::peer::{HOLD_TIME, PeerSettings};
 use super::settings::Settings;
-use super::{Desired, Fault, FieldFault, Key, Kind, LinkAddress, Reconciler};
+use super::{
+    Desired, Fault, FieldFault, Key, Kind, LinkAddress, MeshPeer, Network, Reconciler, reach,
+};
 
 /// First wait between attempts to connect.
-const CONNECT_RETRY: Duration = Duration::from_secs(1);
+pub(super) const CONNECT_RETRY: Duration = Duration::from_secs(1);
+/// A reflector that is gone without a word is noticed sooner than a node: many wait for its news.
+pub(super) const REFLECTOR_HOLD_TIME: Duration = Duration::from_secs(30);
 
 pub(super) fn assemble(
     reconciler: &mut Reconciler,
@@ -37,14 +42,48 @@ pub(super) fn assemble(
     let own_addresses: BTreeSet<IpAddr> =
         claimed.addresses.iter().copied().chain(links.iter().map(|link| link.net.addr())).collect();
     let context = Context { settings: &settings, own, own_addresses, links };
+    let explicit = context.explicit_peers(&mut reconciler.peers, &mut found);
+    let fabric_routes = explicit.values().any(|peer| peer.asn != settings.asn);
     let mut peers = BTreeMap::new();
+    let mut mesh = Vec::new();
     if settings.node_mesh {
         for node in nodes.values().filter(|node| node.name != own.name) {
-            peers.extend(context.mesh_peer(node).map(|peer| (peer.address, peer)));
+            let peer = context.mesh_peer(node);
+            let Some(peer) = peer.filter(|peer| !explicit.contains_key(&peer.address)) else {
+                continue;
+            };
+            let prefixes = announced(node, &settings).into_iter().map(|one| one.prefix).collect();
+            mesh.push(MeshPeer { endpoint: peer.endpoint(), prefixes });
+            peers.insert(peer.endpoint(), peer);
         }
     }
-    let explicit = context.explicit_peers(&mut reconciler.peers, &mut found);
-    peers.extend(explicit);
+    peers.extend(explicit.into_values().map(|peer| (peer.endpoint(), peer)));
+    let mut reflectors = Vec::new();
+    let known: BTreeSet<IpAddr> =
+        nodes.values().flat_map(|node| node.addresses.iter().copied()).collect();
+    for pod in reconciler.reflectors.values() {
+        let at_node: Vec<IpAddr> =
+            pod.addresses.iter().copied().filter(|address| known.contains(address)).collect();
+        let peer = context.reflector_peer(&pod.name, &at_node);
+        let Some(peer) = peer.filter(|peer| !peers.contains_key(&peer.endpoint())) else {
+            continue;
+        };
+        reflectors.push(peer.endpoint());
+        peers.insert(peer.endpoint(), peer);
+    }
+    reflectors.sort_unstable();
+    let mut network = Network::default();
+    if let Some(tracked) = &mut reconciler.network {
+        tracked.in_force.clone_from(&tracked.good);
+        network = tracked.good.clone().unwrap_or_default();
+    }
+    let overlay = network
+        .overlay
+        .and_then(|settings| reach::overlay(settings, own, &nodes, links, &mut found));
+    if network.overlay.is_none() && !fabric_routes {
+        found.extend(reach::behind_routers(own, &nodes, links));
+    }
+    found.extend(reach::no_pod_cidr(&claimed.pod_cidrs, own));
     let router_id = settings.router_id.unwrap_or_else(|| context.router_id());
     let mut prefixes = own.pod_cidrs.clone();
     prefixes.sort_unstable();
@@ -55,12 +94,21 @@ pub(super) fn assemble(
         hostname: own.name.clone(),
         peers: peers.into_values().collect(),
     };
-    let desired = Desired { config, listen_port: settings.listen_port, prefixes };
+    let desired = Desired {
+        config,
+        listen_port: settings.listen_port,
+        prefixes,
+        mesh,
+        reflectors,
+        network,
+        overlay,
+        fabric_routes,
+    };
     (Some(desired), reconciler.faults(found))
 }
 
 /// Nodes by name; an address or pod CIDR that two of them claim belongs to the first by name.
-fn without_duplicates(
+pub(super) fn without_duplicates(
     reconciler: &mut Reconciler,
     found: &mut Vec<(Key, FieldFault)>,
 ) -> BTreeMap<String, NodeFacts> {
@@ -103,6 +151,20 @@ fn without_duplicates(
     nodes
 }
 
+/// What a node may announce: the pod CIDRs of its Node that are inside the cluster's.
+pub(super) fn announced(node: &NodeFacts, settings: &Settings) -> Vec<PrefixMatch> {
+    let inside = |net: &&IpNet| {
+        let cidrs = &settings.cluster_cidrs;
+        cidrs.is_empty() || cidrs.iter().any(|cidr| cidr.contains(*net))
+    };
+    let exactly = |net: &IpNet| PrefixMatch {
+        prefix: *net,
+        min_length: net.prefix_len(),
+        max_length: net.prefix_len(),
+    };
+    node.pod_cidrs.iter().filter(inside).map(exactly).collect()
+}
+
 struct Context<'a> {
     settings: &'a Settings,
     own: &'a NodeFacts,
@@ -139,22 +201,10 @@ impl Context<'_> {
     }
 
     fn mesh_peer(&self, node: &NodeFacts) -> Option<PeerConfig> {
-        // IPv4 if both have it, else IPv6.
-        let (address, local) = [true, false]
-            .into_iter()
-            .find_map(|v4| Some((node.address(v4)?, self.own.address(v4)?)))?;
+        let (address, local) = self.own.way_to(&node.addresses)?;
         if self.own_addresses.contains(&address) {
             return None;
         }
-        let inside = |net: &IpNet| {
-            let cidrs = &self.settings.cluster_cidrs;
-            cidrs.is_empty() || cidrs.iter().any(|cidr| cidr.contains(net))
-        };
-        let exactly = |net: &IpNet| PrefixMatch {
-            prefix: *net,
-            min_length: net.prefix_len(),
-            max_length: net.prefix_len(),
-        };
         Some(PeerConfig {
             name: node.name.clone(),
             kind: PeerKind::Mesh,
@@ -173,13 +223,47 @@ impl Context<'_> {
             families: Families::ALL,
             next_hop_v4: self.own_v4(),
             next_hop_v6: self.own_v6(),
-            import: Policy::Accept(
-                node.pod_cidrs.iter().filter(|net| inside(net)).map(exactly).collect(),
-            ),
+            import: Policy::Accept(announced(node, self.settings)),
             export: Policy::OwnOnly,
             default_originate: false,
             max_prefixes: None,
             graceful_restart: Some(GracefulRestart::of(PeerKind::Mesh)),
+        })
+    }
+
+    /// A reflector of the cluster at one of these addresses. It may be on our own node.
+    fn reflector_peer(&self, pod: &str, addresses: &[IpAddr]) -> Option<PeerConfig> {
+        let (address, local) = self.own.way_to(addresses)?;
+        // What a node may announce, the reflector sees to.
+        let cluster = self.settings.cluster_cidrs.iter().map(|cidr| PrefixMatch {
+            prefix: *cidr,
+            min_length: cidr.prefix_len(),
+            max_length: cidr.max_prefix_len(),
+        });
+        let cluster: Vec<PrefixMatch> = cluster.collect();
+        Some(PeerConfig {
+            name: pod.to_owned(),
+            kind: PeerKind::Reflector,
+            address,
+            port: REFLECTOR_PORT,
+            local_address: Some(local),
+            asn: self.settings.asn,
+            hold_time: REFLECTOR_HOLD_TIME,
+            connect_retry: CONNECT_RETRY,
+            passive: false,
+            // Who connects from there is the agent of that node.
+            dial_only: true,
+            standby: false,
+            ebgp_multihop: None,
+            route_reflector_client: false,
+            families: Families::ALL,
+            next_hop_v4: self.own_v4(),
+            next_hop_v6: self.own_v6(),
+            import: if cluster.is_empty() { Policy::All } else { Policy::Accept(cluster) },
+            export: Policy::OwnOnly,
+            default_originate: false,
+            max_prefixes: None,
+            graceful_restart: Some(GracefulRestart::of(PeerKind::Reflector)),
         })
     }
 

@@ -7,7 +7,9 @@
 //! |---|---|
 //! | every other Node, with `nodeMesh` | an iBGP peer that may announce just the podCIDRs of its Node |
 //! | BGPPeer that selects our Node | a peer; a mesh peer of the same address gives way to it |
+//! | Pod of the reflector Deployment | an iBGP peer, beside the mesh (see [`crate::handover`]) |
 //! | own podCIDRs | the prefixes we originate |
+//! | NetworkConfiguration | what is encapsulated (see [`crate::overlay`]), pools, MTU |
 //!
 //! Next hops of our own routes: towards another node (mesh, reflector) our Node's addresses. Towards
 //! a ToR the address of the session for the session's own family; for the other family the address
@@ -15,21 +17,28 @@
 //! interface addresses given to [`Reconciler::desired`], again whenever they change.
 
 mod assemble;
+mod clients;
+mod network;
 mod node;
 mod peer;
+mod reach;
+mod reflector;
 mod settings;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use api::crd::BGPPeerSpec;
 use api::error_code::Code;
 use ipnet::IpNet;
 
 use crate::source::{Event, Key, Kind, Object, Origin};
+pub use clients::ReflectorPlan;
+pub use network::{Network, OverlaySettings};
 pub use node::NodeFacts;
 use peer::PeerSettings;
+pub use reflector::ReflectorFacts;
 use settings::Settings;
 
 /// Something wrong with an object's meaning.
@@ -78,6 +87,25 @@ pub struct Desired {
     pub listen_port: u16,
     /// Own prefixes, sorted.
     pub prefixes: Vec<IpNet>,
+    /// The peers of `config` that are other nodes' agents.
+    pub mesh: Vec<MeshPeer>,
+    /// The peers of `config` that are route reflectors of the cluster.
+    pub reflectors: Vec<SocketAddr>,
+    /// How pods are networked.
+    pub network: Network,
+    /// What to encapsulate, and for whom.
+    pub overlay: Option<crate::overlay::Plan>,
+    /// A BGPPeer in another AS selects our Node: the fabric is told pod CIDRs.
+    pub fabric_routes: bool,
+}
+
+/// Another node's agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeshPeer {
+    /// What identifies it among the peers.
+    pub endpoint: SocketAddr,
+    /// Prefixes that it announces: its pod CIDRs.
+    pub prefixes: Vec<IpNet>,
 }
 
 /// An address of an interface, with the prefix of its link.
@@ -123,22 +151,29 @@ impl<T> Tracked<T> {
 #[derive(Debug)]
 pub struct Reconciler {
     node_name: String,
+    namespace: String,
     nodes: BTreeMap<String, Tracked<NodeFacts>>,
     settings: Option<Tracked<Settings>>,
+    network: Option<Tracked<Network>>,
     peers: BTreeMap<String, Tracked<PeerSettings>>,
+    /// By name of the pod.
+    reflectors: BTreeMap<String, ReflectorFacts>,
     /// Objects not seen since the listing of their kind began.
     unlisted: BTreeMap<Kind, Vec<Key>>,
 }
 
 impl Reconciler {
-    /// For the node of this name.
+    /// For the node of this name; reflectors are pods of `namespace`.
     #[must_use]
-    pub fn new(node_name: impl Into<String>) -> Self {
+    pub fn new(node_name: impl Into<String>, namespace: impl Into<String>) -> Self {
         Self {
             node_name: node_name.into(),
+            namespace: namespace.into(),
             nodes: BTreeMap::new(),
             settings: None,
+            network: None,
             peers: BTreeMap::new(),
+            reflectors: BTreeMap::new(),
             unlisted: BTreeMap::new(),
         }
     }
@@ -177,10 +212,18 @@ impl Reconciler {
             Object::BgpPeer(object) => {
                 self.peers.entry(key.name).or_default().apply(peer::parse(&object.spec), origin);
             }
-            Object::Namespace(_)
-            | Object::Pod(_)
-            | Object::NetworkPolicy(_)
-            | Object::NetworkConfiguration(_) => return false,
+            Object::NetworkConfiguration(configuration) => {
+                let parsed = network::parse(&configuration.spec);
+                self.network.get_or_insert_default().apply(parsed, origin);
+            }
+            Object::Pod(pod) => {
+                let now = reflector::read(pod, &self.namespace);
+                return match now {
+                    Some(facts) => self.reflectors.insert(key.name, facts.clone()) != Some(facts),
+                    None => self.delete(&key),
+                };
+            }
+            Object::Namespace(_) | Object::NetworkPolicy(_) => return false,
         }
         true
     }
@@ -190,21 +233,28 @@ impl Reconciler {
             Kind::Node => self.nodes.remove(&key.name).is_some(),
             Kind::BgpConfiguration => self.settings.take().is_some(),
             Kind::BgpPeer => self.peers.remove(&key.name).is_some(),
-            Kind::Namespace | Kind::Pod | Kind::NetworkPolicy | Kind::NetworkConfiguration => false,
+            Kind::NetworkConfiguration => self.network.take().is_some(),
+            Kind::Pod => {
+                key.namespace == self.namespace && self.reflectors.remove(&key.name).is_some()
+            }
+            Kind::Namespace | Kind::NetworkPolicy => false,
         }
     }
 
     fn keys(&self, kind: Kind) -> Vec<Key> {
-        let key = |name: &String| Key { kind, namespace: String::new(), name: name.clone() };
+        let namespace = if kind == Kind::Pod { self.namespace.as_str() } else { "" };
+        let key = |name: &String| Key { kind, namespace: namespace.to_owned(), name: name.clone() };
         match kind {
             Kind::Node => self.nodes.keys().map(key).collect(),
             Kind::BgpConfiguration => {
                 self.settings.iter().map(|_| key(&"default".to_owned())).collect()
             }
             Kind::BgpPeer => self.peers.keys().map(key).collect(),
-            Kind::Namespace | Kind::Pod | Kind::NetworkPolicy | Kind::NetworkConfiguration => {
-                Vec::new()
+            Kind::NetworkConfiguration => {
+                self.network.iter().map(|_| key(&"default".to_owned())).collect()
             }
+            Kind::Pod => self.reflectors.keys().map(key).collect(),
+            Kind::Namespace | Kind::NetworkPolicy => Vec::new(),
         }
     }
 
@@ -231,12 +281,18 @@ impl Reconciler {
         assemble::assemble(self, links)
     }
 
+    /// What a route reflector on this node should be: see [`clients`].
+    pub fn reflector(&mut self) -> (Option<ReflectorPlan>, Vec<Fault>) {
+        clients::assemble(self)
+    }
+
     fn faults(&self, found: Vec<(Key, FieldFault)>) -> Vec<Fault> {
         let parsed = self
             .nodes
             .iter()
             .map(|(name, t)| (Kind::Node, name.as_str(), &t.faults))
             .chain(self.settings.iter().map(|t| (Kind::BgpConfiguration, "default", &t.faults)))
+            .chain(self.network.iter().map(|t| (Kind::NetworkConfiguration, "default", &t.faults)))
             .chain(self.peers.iter().map(|(name, t)| (Kind::BgpPeer, name.as_str(), &t.faults)))
             .flat_map(|(kind, name, faults)| {
                 let key = Key { kind, namespace: String::new(), name: name.to_owned() };
@@ -250,10 +306,19 @@ impl Reconciler {
             Kind::Node => describe(self.nodes.get(&key.name)),
             Kind::BgpConfiguration => describe(self.settings.as_ref()),
             Kind::BgpPeer => describe(self.peers.get(&key.name)),
-            Kind::Namespace | Kind::Pod | Kind::NetworkPolicy | Kind::NetworkConfiguration => {
-                (None, false)
-            }
+            Kind::NetworkConfiguration => describe(self.network.as_ref()),
+            Kind::Namespace | Kind::Pod | Kind::NetworkPolicy => (None, false),
         };
+        if let Some(next) = reach::advice(fault.code) {
+            return Fault {
+                code: fault.code,
+                location: origin.map(|origin| origin.locate(&fault.field)),
+                next: next.to_owned(),
+                key,
+                field: fault.field,
+                message: fault.message,
+            };
+        }
         let consequence = if fault.code == api::error_code::DUPLICATE_ADDRESS {
             "the first by name stays in force"
         } else if last {

@@ -23,6 +23,15 @@ pub struct NodeFacts {
 }
 
 impl NodeFacts {
+    /// The first of these addresses to hold a session with, and our end of it: IPv4 if both have it,
+    /// else IPv6.
+    pub(super) fn way_to(&self, addresses: &[IpAddr]) -> Option<(IpAddr, IpAddr)> {
+        [true, false].into_iter().find_map(|v4| {
+            let remote = addresses.iter().copied().find(|address| address.is_ipv4() == v4)?;
+            Some((remote, self.address(v4)?))
+        })
+    }
+
     /// First address of the family.
     pub(super) fn address(&self, v4: bool) -> Option<IpAddr> {
         self.addresses.iter().copied().find(|address| address.is_ipv4() == v4)

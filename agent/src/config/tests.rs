@@ -47,7 +47,7 @@ fn n1() -> String {
 }
 
 fn reconciler(text: &str) -> Reconciler {
-    let mut reconciler = Reconciler::new("n1");
+    let mut reconciler = Reconciler::new("n1", "rampart-system");
     feed(&mut reconciler, &n1());
     feed(&mut reconciler, text);
     reconciler
@@ -82,7 +82,7 @@ fn defaults_come_from_the_node() {
 
 #[test]
 fn without_our_node_there_is_no_configuration() {
-    let mut reconciler = Reconciler::new("n9");
+    let mut reconciler = Reconciler::new("n9", "rampart-system");
     feed(&mut reconciler, &n1());
     assert_eq!(reconciler.desired(&[]), (None, vec![]));
 }
@@ -90,7 +90,7 @@ fn without_our_node_there_is_no_configuration() {
 #[test]
 fn a_node_without_ipv4_gets_a_router_id_from_its_name() {
     let id = |name: &str| {
-        let mut reconciler = Reconciler::new(name);
+        let mut reconciler = Reconciler::new(name, "rampart-system");
         feed(&mut reconciler, &node(name, &["2001:db8::1"], &[]));
         reconciler.desired(&[]).0.unwrap().config.router_id
     };
@@ -382,4 +382,184 @@ fn a_relist_drops_what_it_does_not_name() {
     let names: Vec<_> =
         reconciler.desired(&[]).0.unwrap().config.peers.into_iter().map(|p| p.name).collect();
     assert_eq!(names, ["q"]);
+}
+
+fn reflector_pod(name: &str, namespace: &str, spec: &str, addresses: &[&str]) -> String {
+    let ips: Vec<String> = addresses.iter().map(|a| format!("{{ip: '{a}'}}")).collect();
+    format!(
+        "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: {namespace}, labels: {{app.kubernetes.io/component: route-reflector}}}}\nspec: {{{spec}containers: [{{name: c}}]}}\nstatus: {{phase: Running, podIP: '{}', podIPs: [{}]}}\n",
+        addresses[0],
+        ips.join(", ")
+    )
+}
+
+fn network_configuration(spec: &str) -> String {
+    format!(
+        "---\napiVersion: rampart.network/v1alpha1\nkind: NetworkConfiguration\nmetadata: {{name: default}}\nspec: {{{spec}}}\n"
+    )
+}
+
+#[test]
+fn pods_of_the_reflector_deployment_are_peers_beside_the_agent_of_their_node() {
+    let text = [
+        node("n2", &["192.0.2.2", "2001:db8::2"], &["10.2.0.0/24", "fd00:2::/64"]),
+        reflector_pod(
+            "rr-a",
+            "rampart-system",
+            "hostNetwork: true, ",
+            &["192.0.2.1", "2001:db8::1"],
+        ),
+        reflector_pod(
+            "rr-b",
+            "rampart-system",
+            "hostNetwork: true, ",
+            &["2001:db8::2", "192.0.2.2"],
+        ),
+        reflector_pod("elsewhere", "shop", "hostNetwork: true, ", &["192.0.2.2"]),
+        reflector_pod("not-host", "rampart-system", "", &["10.2.0.9"]),
+        reflector_pod("no-node", "rampart-system", "hostNetwork: true, ", &["192.0.2.77"]),
+    ]
+    .concat();
+    let desired = clean(&text);
+    let endpoints: Vec<String> = desired.reflectors.iter().map(ToString::to_string).collect();
+    assert_eq!(endpoints, ["192.0.2.1:1790", "192.0.2.2:1790"]);
+    let peers: Vec<(String, PeerKind, bool)> = desired
+        .config
+        .peers
+        .iter()
+        .map(|peer| (peer.endpoint().to_string(), peer.kind, peer.dial_only))
+        .collect();
+    let expected = [
+        ("192.0.2.1:1790".to_owned(), PeerKind::Reflector, true),
+        ("192.0.2.2:179".to_owned(), PeerKind::Mesh, false),
+        ("192.0.2.2:1790".to_owned(), PeerKind::Reflector, true),
+    ];
+    assert_eq!(peers, expected, "one on our own node, and two speakers at n2");
+    assert!(desired.config.peers.iter().all(|peer| peer.export == Policy::OwnOnly));
+}
+
+#[test]
+fn a_reflector_pod_that_goes_or_ends_is_no_peer_any_more() {
+    let pod = reflector_pod("rr", "rampart-system", "hostNetwork: true, ", &["192.0.2.1"]);
+    let mut reconciler = reconciler(&pod);
+    let count = |r: &mut Reconciler| r.desired(&[]).0.unwrap().reflectors.len();
+    assert_eq!(count(&mut reconciler), 1);
+    feed(&mut reconciler, &pod.replace("Running", "Failed"));
+    assert_eq!(count(&mut reconciler), 0);
+    feed(&mut reconciler, &pod);
+    let key = |namespace: &str| Key {
+        kind: Kind::Pod,
+        namespace: namespace.to_owned(),
+        name: "rr".to_owned(),
+    };
+    assert!(!reconciler.handle(&Event::Delete(key("shop"))), "another pod of that name");
+    assert!(reconciler.handle(&Event::Delete(key("rampart-system"))));
+    assert_eq!(count(&mut reconciler), 0);
+}
+
+#[test]
+fn clients_of_a_reflector_may_announce_only_what_their_node_owns_and_never_be_dialled() {
+    let text = [
+        node("n2", &["192.0.2.2"], &["10.2.0.0/24", "10.99.0.0/24"]),
+        node("n3", &["2001:db8::3"], &["fd00:3::/64"]),
+        configuration("clusterCIDRs: [10.0.0.0/10, 'fd00::/16'], asn: 64600"),
+    ]
+    .concat();
+    let (plan, faults) = reconciler(&text).reflector();
+    assert!(faults.is_empty(), "{faults:?}");
+    let config = plan.unwrap().config;
+    assert_eq!(config.asn, Asn(64600));
+    assert_ne!(config.router_id.to_string(), "192.0.2.1", "that is the agent's");
+    assert_eq!(config.cluster_id, config.router_id.0);
+    let names: Vec<&str> = config.peers.iter().map(|peer| peer.name.as_str()).collect();
+    assert_eq!(names, ["n1", "n2", "n3"]);
+    assert!(config.peers.iter().all(|p| p.passive && p.route_reflector_client && !p.standby));
+    let exactly = |text: &str, length| PrefixMatch {
+        prefix: text.parse().unwrap(),
+        min_length: length,
+        max_length: length,
+    };
+    assert_eq!(config.peers[1].import, Policy::Accept(vec![exactly("10.2.0.0/24", 24)]));
+    assert_eq!(config.peers[2].import, Policy::Accept(vec![exactly("fd00:3::/64", 64)]));
+}
+
+#[test]
+fn a_network_configuration_is_checked_field_by_field_and_the_last_good_one_stays() {
+    let mut reconciler = reconciler(&network_configuration(
+        "pools: [{cidr: 10.0.0.0/8}, {cidr: 'fd00::/16', natOutgoing: Enabled}], overlay: {mode: VXLANCrossSubnet}, mtu: 1400",
+    ));
+    let good = reconciler.desired(&[]).0.unwrap().network;
+    let overlay = OverlaySettings { always: false, vni: 4179, port: 4789 };
+    assert_eq!((good.overlay, good.mtu, good.pools.len()), (Some(overlay), Some(1400), 2));
+    feed(
+        &mut reconciler,
+        &network_configuration(
+            "pools: [{cidr: 10.0.0.0/8}, {cidr: 10.1.0.0/16}, {cidr: 10.1.0.1/8}], overlay: {mode: VXLANAlways, vni: 16777216, port: 0}, mtu: 1000",
+        ),
+    );
+    let (desired, faults) = reconciler.desired(&[]);
+    let what = "NetworkConfiguration default".to_owned();
+    let expected = [
+        (1020, what.clone(), "spec.pools[1].cidr"),
+        (1005, what.clone(), "spec.pools[2].cidr"),
+        (1020, what.clone(), "spec.overlay.vni"),
+        (1020, what.clone(), "spec.overlay.port"),
+        (1020, what, "spec.mtu"),
+    ];
+    assert_eq!(codes(&faults), expected);
+    assert_eq!(desired.unwrap().network, good);
+}
+
+#[test]
+fn the_overlay_is_for_nodes_that_are_not_on_a_link_of_ours_or_for_all() {
+    let others = [
+        node("near", &["192.0.2.2", "2001:db8::2"], &["10.2.0.0/24"]),
+        node("far", &["198.51.100.3", "2001:db8:9::3"], &["10.3.0.0/24", "fd00:3::/64"]),
+        node("v6-only", &["2001:db8:9::4"], &["fd00:4::/64"]),
+    ]
+    .concat();
+    let links = [link("up0", "192.0.2.1/24"), link("up0", "2001:db8::1/64")];
+    let with = |mode: &str| {
+        let text =
+            format!("{others}{}", network_configuration(&format!("overlay: {{mode: {mode}}}")));
+        reconciler(&text).desired(&links)
+    };
+    let (desired, faults) = with("VXLANCrossSubnet");
+    let plan = desired.unwrap().overlay.unwrap();
+    assert_eq!(plan.remotes.keys().collect::<Vec<_>>(), ["far"]);
+    assert_eq!(plan.remotes["far"].vtep.to_string(), "198.51.100.3");
+    assert_eq!(plan.remotes["far"].next_hops.len(), 2, "both families go through it");
+    assert_eq!(plan.senders.len(), 2, "nobody but nodes, in the family of the underlay");
+    assert_eq!(codes(&faults), [(3006, "Node v6-only".to_owned(), "status.addresses")]);
+    let (desired, _) = with("VXLANAlways");
+    let plan = desired.unwrap().overlay.unwrap();
+    assert_eq!(plan.remotes.keys().collect::<Vec<_>>(), ["far", "near"]);
+    assert_eq!(with("None").0.unwrap().overlay, None);
+}
+
+#[test]
+fn nodes_behind_a_router_that_nobody_tells_about_pods_are_one_clear_fault() {
+    let others = [
+        node("far", &["198.51.100.3"], &["10.3.0.0/24"]),
+        node("farther", &["198.51.100.4"], &["10.4.0.0/24"]),
+    ]
+    .concat();
+    let links = [link("up0", "192.0.2.1/24")];
+    let faults = reconciler(&others).desired(&links).1;
+    assert_eq!(codes(&faults), [(3005, "Node n1".to_owned(), "status.addresses")]);
+    assert!(faults[0].message.contains("far, farther"), "{}", faults[0].message);
+    let tor = peer("tor", "peerAddress: 192.0.2.254, peerASN: 65001");
+    assert!(reconciler(&format!("{others}{tor}")).desired(&links).1.is_empty());
+}
+
+#[test]
+fn a_node_without_pod_cidr_is_told_and_peers_all_the_same() {
+    let mut reconciler = Reconciler::new("n1", "rampart-system");
+    feed(&mut reconciler, &node("n1", &["192.0.2.1"], &[]));
+    feed(&mut reconciler, &node("n2", &["192.0.2.2"], &["10.2.0.0/24"]));
+    let (desired, faults) = reconciler.desired(&[]);
+    assert_eq!(codes(&faults), [(3020, "Node n1".to_owned(), "spec.podCIDRs")]);
+    assert!(faults[0].next.contains("kube-controller-manager"), "{}", faults[0].next);
+    let desired = desired.unwrap();
+    assert_eq!((desired.config.peers.len(), desired.prefixes.len()), (1, 0));
 }

@@ -377,6 +377,9 @@ impl Core {
                 peers_established: number(numbers.peers_established),
                 peers: number(numbers.peers),
                 prefixes: views::count(numbers.prefixes),
+                mesh: view.mesh.to_string(),
+                reflectors: number(view.reflectors.1),
+                reflectors_established: number(view.reflectors.0),
             });
         }
         let not_ready = self.unready();

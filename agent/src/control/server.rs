@@ -73,7 +73,10 @@ pub async fn serve_socket(listener: UnixListener, core: Core) {
             Ok((stream, _)) if is_allowed(&stream) => {
                 let core = core.clone();
                 let handler = move |request| control(core.clone(), request);
-                crate::runtime::spawn("control connection", serve(stream, slot, handler));
+                crate::runtime::spawn(
+                    "control connection",
+                    serve_connection(stream, slot, handler),
+                );
             }
             Ok(_) => warn!("control connection of another user refused"),
             Err(error) => {
@@ -93,7 +96,10 @@ pub async fn serve_metrics(listener: TcpListener, core: Core) {
             Ok((stream, _)) => {
                 let core = core.clone();
                 let handler = move |request| health(core.clone(), request);
-                crate::runtime::spawn("metrics connection", serve(stream, slot, handler));
+                crate::runtime::spawn(
+                    "metrics connection",
+                    serve_connection(stream, slot, handler),
+                );
             }
             Err(error) => {
                 warn!(%error, "metrics connection cannot be accepted");
@@ -109,7 +115,8 @@ pub(crate) fn is_allowed(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == own)
 }
 
-async fn serve<S, H, F>(stream: S, _slot: OwnedSemaphorePermit, handler: H)
+/// Answers the requests of one connection.
+pub(crate) async fn serve_connection<S, H, F>(stream: S, _slot: OwnedSemaphorePermit, handler: H)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Fn(Request<Incoming>) -> F + Send,

@@ -4,3 +4,4 @@ pub mod address;
 pub mod nft;
 pub mod route;
 pub mod sysctl;
+pub mod vxlan;

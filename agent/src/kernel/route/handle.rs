@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use mio::Waker;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::types::{RouteChange, RouteEvent, RouteReport, Summary};
+use super::types::{OverlayLink, RouteChange, RouteEvent, RouteReport, Summary};
 
 /// The route thread has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +19,7 @@ pub(super) enum Command {
     InSync,
     Release,
     Watch(Vec<IpAddr>),
+    Overlay(Option<OverlayLink>),
     Report(oneshot::Sender<Vec<RouteReport>>),
 }
 
@@ -105,6 +106,14 @@ impl Routes {
     /// The thread has ended.
     pub async fn watch_pods(&self, addresses: Vec<IpAddr>) -> Result<(), Stopped> {
         self.send(Command::Watch(addresses)).await
+    }
+
+    /// Next hops that are behind the overlay from now on; `None`: none.
+    ///
+    /// # Errors
+    /// The thread has ended.
+    pub async fn set_overlay(&self, overlay: Option<OverlayLink>) -> Result<(), Stopped> {
+        self.send(Command::Overlay(overlay)).await
     }
 
     /// Every wanted route and its state, sorted by prefix.

@@ -10,16 +10,24 @@ use super::hops::Resolution;
 use super::links::Links;
 use super::message::{self, Seen};
 use super::socket::{NetlinkError, Requests};
-use super::types::{Installed, Path, Unresolved};
+use super::types::{Installed, OverlayLink, Path, Unresolved};
 
 /// Asks the kernel for the way to a next hop.
 pub(super) fn resolve(
     requests: &mut Requests,
     links: &Links,
+    overlay: Option<&OverlayLink>,
     goes_through: &dyn Fn(&Seen, IpAddr) -> bool,
     hop: IpAddr,
     old: Option<&Resolution>,
 ) -> Result<Resolution, NetlinkError> {
+    if let Some((overlay, gateway)) = overlay.and_then(|o| Some((o, *o.gateways.get(&hop)?))) {
+        let interface = overlay.interface;
+        // In IPv6 it is a link-local address, which is on the link by its nature.
+        let path = Path { gateway, interface, onlink: gateway.is_ipv4() };
+        let up = links.is_up(interface);
+        return Ok(if up { Ok(Arc::from([path])) } else { Err(Unresolved::LinkDown) });
+    }
     let seen = match requests.ask(message::lookup(hop))? {
         Ok(RouteNetlinkMessage::NewRoute(route)) => message::read(&route),
         Err(libc::EINVAL | libc::EACCES | libc::EHOSTUNREACH) => {

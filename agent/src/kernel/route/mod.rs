@@ -24,6 +24,7 @@
 //! A BGP next hop need not be on a link of ours. It is looked up in the kernel's FIB and the route
 //! is written with the gateway and interface found there; looked up again when a route, address or
 //! link that may matter changes. A route whose next hops all have no path is pending, not an error.
+//! A next hop behind the overlay ([`Routes::set_overlay`]) is not looked up: it is a neighbour there.
 
 mod events;
 mod handle;
@@ -44,7 +45,8 @@ pub use socket::NetlinkError;
 pub(crate) use socket::Requests;
 pub use sweep::{sweep_link, sweep_routes};
 pub use types::{
-    Installed, Path, RouteChange, RouteEvent, RouteReport, RouteState, Summary, Target, Unresolved,
+    Installed, OverlayLink, Path, RouteChange, RouteEvent, RouteReport, RouteState, Summary,
+    Target, Unresolved,
 };
 pub use writer::{Options, spawn};
 

@@ -1,5 +1,6 @@
 //! Words of this module: what is wanted, what the kernel holds, what became of it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -44,6 +45,15 @@ pub enum Installed {
     Blackhole,
     /// Carries our tag, but is nothing we would write (a device route, another type).
     Odd,
+}
+
+/// Next hops that are neighbours on the overlay's interface, wherever the kernel's FIB leads for them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OverlayLink {
+    /// Interface index.
+    pub interface: u32,
+    /// Each next hop, and the gateway that its routes have there.
+    pub gateways: BTreeMap<IpAddr, IpAddr>,
 }
 
 /// Why a next hop has no path.

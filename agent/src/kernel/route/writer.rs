@@ -24,7 +24,7 @@ use super::message::{self, Batch, Seen, TABLE};
 use super::pods::Pods;
 use super::socket::{Monitor, NetlinkError, Requests};
 use super::tracker::{Action, Operation, Tracker};
-use super::types::{RouteChange, Summary};
+use super::types::{OverlayLink, RouteChange, Summary};
 
 const WAKE: Token = Token(0);
 const KERNEL: Token = Token(1);
@@ -91,6 +91,7 @@ pub fn spawn(options: Options) -> Result<(Routes, Events, JoinHandle<()>), Netli
         batch: Batch::default(),
         operations: Vec::with_capacity(BATCH),
         in_sync: false,
+        overlay: None,
         hold_adopted: options.hold_adopted,
         batches: 0,
         resync: Some(Resync { at: Instant::now(), blame: false }),
@@ -129,6 +130,7 @@ struct Writer {
     in_sync: bool,
     hold_adopted: bool,
     batches: u64,
+    overlay: Option<OverlayLink>,
     /// The table must be read before anything is written.
     resync: Option<Resync>,
     resynced: Option<Instant>,
@@ -218,6 +220,12 @@ impl Writer {
                     self.hold_adopted = false;
                     self.tracker.release();
                 }
+                Ok(Command::Overlay(overlay)) => {
+                    // Whoever sends this has made the interface: the kernel has told us by now.
+                    self.listen();
+                    self.overlay = overlay;
+                    self.tracker.hops.touch_all();
+                }
                 Ok(Command::Watch(addresses)) => self.pods.watch(addresses),
                 Ok(Command::Report(reply)) => {
                     // Who asked may have stopped waiting.
@@ -290,11 +298,12 @@ impl Writer {
             self.looked_up = Some(now);
         }
         let mut hops = std::mem::take(&mut self.tracker.hops);
-        let (requests, links) = (&mut self.requests, &self.links);
+        let (requests, links, overlay) = (&mut self.requests, &self.links, self.overlay.as_ref());
         let tracker = &self.tracker;
         let wanted: &dyn Fn(&Seen, IpAddr) -> bool =
             &|seen, hop| seen.ours && tracker.goes_through(&seen.prefix, hop);
-        let changed = hops.resolve(all, |hop, old| resolve(requests, links, wanted, hop, old));
+        let changed =
+            hops.resolve(all, |hop, old| resolve(requests, links, overlay, wanted, hop, old));
         self.tracker.hops = hops;
         self.tracker.groups_changed(&changed?);
         Ok(())

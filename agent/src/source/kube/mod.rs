@@ -81,6 +81,7 @@ pub struct Source {
     state: watch::Sender<SourceState>,
     recorder: Recorder,
     timing: Timing,
+    kinds: &'static [Kind],
 }
 
 impl Source {
@@ -97,7 +98,15 @@ impl Source {
         let (state, receiver) = watch::channel(state);
         let (recorder, timing) = (Recorder::default(), Timing::default());
         let node = node.to_owned();
-        (Self { connection, node, directory, state, recorder, timing }, receiver)
+        let kinds = Kind::ALL.as_slice();
+        (Self { connection, node, directory, state, recorder, timing, kinds }, receiver)
+    }
+
+    /// Follows these kinds only: a route reflector may not read more.
+    #[must_use]
+    pub fn limited_to(self, kinds: &'static [Kind]) -> Self {
+        self.state.send_modify(|state| state.kinds.retain(|kind, _| kinds.contains(kind)));
+        Self { kinds, ..self }
     }
 
     /// Counts there what happens.
@@ -117,7 +126,7 @@ impl Source {
     pub async fn run(self, batches: mpsc::Sender<Batch>, flushes: mpsc::Receiver<Flush>) {
         let (reports, inbox) = mpsc::channel(REPORTS);
         let mut followers = JoinSet::new();
-        for kind in Kind::ALL {
+        for kind in self.kinds.iter().copied() {
             let follower = Follower::new(Parts {
                 kind,
                 node: self.node.clone(),
