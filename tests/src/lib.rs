@@ -10,6 +10,8 @@ pub mod cluster;
     reason = "a harness fails as a test does"
 )]
 pub mod cni;
+#[expect(clippy::expect_used, clippy::indexing_slicing, reason = "a harness fails as a test does")]
+pub mod fabric;
 pub mod fuzz;
 #[expect(clippy::expect_used, clippy::indexing_slicing, reason = "a harness fails as a test does")]
 pub mod interop;

@@ -83,7 +83,7 @@ fn assert_closed(object: &Object) {
 }
 
 fn configure(events: &[Event], outcome: &mut Outcome) {
-    let mut reconciler = Reconciler::new("n1");
+    let mut reconciler = Reconciler::new("n1", "rampart-system");
     for event in events {
         reconciler.handle(event);
     }

@@ -1,0 +1,113 @@
+//! Nodes that peer with each other without any configuration, come, go and change.
+
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+use tests::agent::{LIMIT, node};
+use tests::fabric::Fabric;
+use tests::wait::eventually;
+
+fn codes(fabric: &Fabric, number: u8) -> Vec<u16> {
+    fabric.node(number).agent().problems().iter().map(|problem| problem.code.0).collect()
+}
+
+#[test]
+fn nodes_on_one_link_reach_each_others_pods_without_any_configuration() {
+    let mut fabric = Fabric::new(&[3]);
+    fabric.start();
+    fabric.connected();
+    for v4 in [true, false] {
+        let flow = fabric.flow(1, 3, v4);
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        let outcome = flow.stop();
+        assert!(outcome.sent >= 500 && outcome.lost.is_empty(), "IPv4 {v4}: {outcome:?}");
+    }
+    assert_eq!(fabric.mesh(), ["on", "on", "on"]);
+    for number in 1..=3 {
+        assert_eq!(codes(&fabric, number), Vec::<u16>::new());
+    }
+}
+
+#[test]
+fn a_node_joins_leaves_and_comes_back_with_other_pod_cidrs_and_nobody_else_notices() {
+    let mut fabric = Fabric::new(&[3]);
+    fabric.write("nodes.yaml", &fabric.node_objects(&[1, 2]));
+    for number in [1, 2] {
+        fabric.node_mut(number).start();
+    }
+    let cidrs = |number: u8| fabric_cidrs(number);
+    let reaches = |fabric: &Fabric, cidr: &str| fabric.node(1).namespace.reaches(cidr);
+    eventually(LIMIT, "two nodes know each other", || {
+        cidrs(2).iter().all(|cidr| reaches(&fabric, cidr))
+    });
+    let flow = fabric.flow(1, 2, true);
+    fabric.write("nodes.yaml", &fabric.node_objects(&[1, 2, 3]));
+    fabric.node_mut(3).start();
+    fabric.connected();
+    fabric.write("nodes.yaml", &fabric.node_objects(&[1, 2]));
+    eventually(LIMIT, "the routes of the node that left are gone", || {
+        cidrs(3).iter().all(|cidr| !reaches(&fabric, cidr))
+    });
+    let [v4, v6] = fabric.node(3).addresses().map(|address| address.to_string());
+    let back = node("n3", &[&v4, &v6], &["10.33.0.0/24", "fd00:33::/64"]);
+    fabric.write("nodes.yaml", &format!("{}{back}", fabric.node_objects(&[1, 2])));
+    eventually(LIMIT, "it is back with its new pod CIDRs", || {
+        ["10.33.0.0/24", "fd00:33::/64"].iter().all(|cidr| reaches(&fabric, cidr))
+    });
+    assert!(cidrs(3).iter().all(|cidr| !reaches(&fabric, cidr)), "and without the old ones");
+    let outcome = flow.stop();
+    assert!(outcome.lost.is_empty(), "between the others: {outcome:?}");
+}
+
+fn fabric_cidrs(number: u8) -> [String; 2] {
+    [format!("10.{number}.0.0/24"), format!("fd00:{number}::/64")]
+}
+
+#[test]
+fn overlapping_and_missing_pod_cidrs_are_one_clear_problem_and_disturb_nobody_else() {
+    let mut fabric = Fabric::new(&[3]);
+    fabric.start();
+    fabric.connected();
+    let flow = fabric.flow(1, 2, true);
+    let [v4, v6] = fabric.node(3).addresses().map(|address| address.to_string());
+    let objects = fabric.node_objects(&[1, 2]);
+    // A part of n1's, and none of IPv6.
+    let overlapping = node("n3", &[&v4, &v6], &["10.1.0.128/25"]);
+    fabric.write("nodes.yaml", &format!("{objects}{overlapping}"));
+    eventually(LIMIT, "it is told", || codes(&fabric, 2) == [1008]);
+    let problem = &fabric.node(2).agent().problems()[0];
+    assert_eq!(problem.subject, "Node n3");
+    assert!(problem.message.contains("10.1.0.0/24 of Node n1"), "{}", problem.message);
+    assert!(!fabric.node(2).namespace.reaches("10.1.0.128/25"));
+    let none = node("n3", &[&v4, &v6], &[]);
+    fabric.write("nodes.yaml", &format!("{objects}{none}"));
+    eventually(LIMIT, "the node itself tells that it has none", || codes(&fabric, 3) == [3020]);
+    assert_eq!(codes(&fabric, 2), Vec::<u16>::new());
+    fabric.write("nodes.yaml", &fabric.node_objects(&[1, 2, 3]));
+    fabric.connected();
+    eventually(LIMIT, "all is well", || codes(&fabric, 3).is_empty());
+    assert!(flow.stop().lost.is_empty());
+}
+
+#[test]
+fn nodes_behind_a_router_peer_and_say_that_the_router_must_know_their_pods() {
+    let mut fabric = Fabric::new(&[1, 1]);
+    fabric.start();
+    fabric.connected();
+    eventually(LIMIT, "both tell it", || {
+        codes(&fabric, 1) == [3005] && codes(&fabric, 2) == [3005]
+    });
+    // Routers with static routes: there is nothing to do, as the advice says.
+    let problem = &fabric.node(1).agent().problems()[0];
+    assert!(problem.next.contains("static routes") && problem.next.contains("VXLANCrossSubnet"));
+    fabric.router.ip(&[
+        "route add 10.1.0.0/24 via 172.20.0.1",
+        "route add 10.2.0.0/24 via 172.20.1.2",
+        "route add fd00:1::/64 via 2001:db8:0::1",
+        "route add fd00:2::/64 via 2001:db8:1::2",
+    ]);
+    for v4 in [true, false] {
+        let flow = fabric.flow(1, 2, v4);
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        assert!(flow.stop().lost.is_empty(), "IPv4 {v4}");
+    }
+}
