@@ -102,7 +102,10 @@ impl Herald {
                 let (name, _) = self.name(peer);
                 // Told again when there is a session again.
                 self.problems.resolve(Area::Peer, &format!("{peer}|next hop"));
-                let (code, words) = down(&reason);
+                let (code, mut words) = down(&reason);
+                if !established && self.has_ttl_security(peer) {
+                    words += "; with ttlSecurity nothing gets through unless the peer sends with TTL 255";
+                }
                 info!(peer = %name, address = %peer, established, reason = %words, "bgp session down");
                 if let Some((direction, code)) = notified(&reason) {
                     self.recorder.notification(name, direction, code);
@@ -218,6 +221,12 @@ impl Herald {
                 DownReason::NotificationSent(n) | DownReason::NotificationReceived(n)
                     if (n.code, n.subcode) == (notification::error_code::CEASE, cease::ADMIN_RESET)
             )
+    }
+
+    fn has_ttl_security(&self, address: IpAddr) -> bool {
+        let desired = self.view.borrow().desired.clone();
+        let peers: &[PeerConfig] = desired.as_ref().map_or(&[], |d| &d.config.peers);
+        peers.iter().any(|peer| peer.address == address && peer.ttl_security)
     }
 
     /// Name and port of a peer.

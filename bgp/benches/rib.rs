@@ -55,6 +55,7 @@ fn peer(n: u32, asn: u32, client: bool) -> PeerConfig {
         dial_only: false,
         standby: false,
         ebgp_multihop: None,
+        ttl_security: false,
         route_reflector_client: client,
         families: Families::ALL,
         next_hop_v4: None,

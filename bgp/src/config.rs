@@ -55,6 +55,9 @@ pub struct PeerConfig {
     pub standby: bool,
     /// TTL for an eBGP session more than one hop away; `None` = directly connected.
     pub ebgp_multihop: Option<u8>,
+    /// Generalized TTL security (RFC 5082): send with TTL 255, take nothing that has passed a router.
+    /// Only for a directly connected peer, which must send with TTL 255 as well.
+    pub ttl_security: bool,
     /// The peer is a route-reflector client of ours (RFC 4456; iBGP only).
     pub route_reflector_client: bool,
     /// Families to offer.
@@ -76,7 +79,27 @@ pub struct PeerConfig {
     pub graceful_restart: Option<GracefulRestart>,
 }
 
+/// What no packet has that was forwarded.
+const MAX_TTL: u8 = 255;
+
 impl PeerConfig {
+    /// TTL or hop limit of what we send, ourselves being in AS `local_asn`.
+    #[must_use]
+    pub fn ttl(&self, local_asn: Asn) -> u8 {
+        let external = self.asn != local_asn;
+        match self.ebgp_multihop {
+            Some(hops) if external && !self.ttl_security => hops,
+            None if external && !self.ttl_security => 1,
+            Some(_) | None => MAX_TTL,
+        }
+    }
+
+    /// Least TTL or hop limit of what we take.
+    #[must_use]
+    pub fn min_ttl(&self) -> Option<u8> {
+        self.ttl_security.then_some(MAX_TTL)
+    }
+
     /// What identifies the peer among those of a speaker.
     #[must_use]
     pub const fn endpoint(&self) -> SocketAddr {
@@ -168,6 +191,8 @@ pub struct Dial {
     /// Local address to bind, port 0.
     pub local: Option<IpAddr>,
     /// IP TTL / hop limit for the socket: 1 for directly connected eBGP, 255 for iBGP,
-    /// the configured value for multihop.
+    /// the configured value for multihop; 255 with TTL security.
     pub ttl: u8,
+    /// Packets with a lower TTL or hop limit are dropped (RFC 5082).
+    pub min_ttl: Option<u8>,
 }

@@ -45,6 +45,17 @@ pub enum Implementation {
     Frr,
 }
 
+/// What a pair does beyond the usual.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The router does graceful restart (RFC 4724).
+    pub graceful: bool,
+    /// The agent does TTL security (RFC 5082).
+    pub node_ttl_security: bool,
+    /// The router does.
+    pub router_ttl_security: bool,
+}
+
 /// How the two families travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
@@ -72,8 +83,7 @@ impl Transport {
 pub struct Pair {
     implementation: Implementation,
     sessions: usize,
-    /// The router does graceful restart (RFC 4724).
-    graceful: bool,
+    options: Options,
     // Fields drop in this order: what runs goes before where it runs.
     agent: Option<Daemon>,
     router: Vec<Daemon>,
@@ -90,30 +100,22 @@ impl Pair {
     /// # Panics
     /// When that fails.
     pub fn start(implementation: Implementation, router_asn: u32, transport: Transport) -> Self {
-        Self::start_with(implementation, router_asn, transport, false)
+        Self::start_with(implementation, router_asn, transport, Options::default())
     }
 
-    /// The same with a router that does graceful restart (RFC 4724).
+    /// The same with something more than the usual.
     ///
     /// # Panics
     /// When that fails.
-    pub fn start_graceful(
+    pub fn start_with(
         implementation: Implementation,
         router_asn: u32,
         transport: Transport,
-    ) -> Self {
-        Self::start_with(implementation, router_asn, transport, true)
-    }
-
-    fn start_with(
-        implementation: Implementation,
-        router_asn: u32,
-        transport: Transport,
-        graceful: bool,
+        options: Options,
     ) -> Self {
         let pair = Self {
             implementation,
-            graceful,
+            options,
             sessions: transport.sessions().len(),
             agent: None,
             router: Vec::new(),
@@ -125,11 +127,11 @@ impl Pair {
         pair.write_store(router_asn, transport);
         match implementation {
             Implementation::Bird => {
-                pair.directory.write("bird.conf", &bird(router_asn, transport, graceful));
+                pair.directory.write("bird.conf", &bird(router_asn, transport, options));
             }
             Implementation::Frr => {
                 pair.directory.write("zebra.conf", "log stdout\n");
-                pair.directory.write("bgpd.conf", &frr(router_asn, transport, graceful));
+                pair.directory.write("bgpd.conf", &frr(router_asn, transport, options));
                 give_to_frr(pair.directory.path());
             }
         }
@@ -187,6 +189,7 @@ impl Pair {
                 "peerAddress": ROUTER[over],
                 "peerASN": router_asn,
                 "holdTimeSeconds": HOLD_TIME,
+                "ttlSecurity": self.options.node_ttl_security,
                 "import": ROUTER_PREFIXES.map(|prefix| json!({ "prefix": prefix })),
             });
             let spec = serde_json::from_value(spec).expect("a BGPPeer");
@@ -203,7 +206,7 @@ impl Pair {
         let file = |name: &str| self.directory.join(name).display().to_string();
         match self.implementation {
             Implementation::Bird => {
-                let recovers = self.graceful && self.directory.join("bird.log").exists();
+                let recovers = self.options.graceful && self.directory.join("bird.log").exists();
                 let (config, socket) = (file("bird.conf"), file("bird.ctl"));
                 let mut arguments = vec!["-f", "-c", &config, "-s", &socket];
                 arguments.extend(recovers.then_some("-R"));
@@ -302,6 +305,14 @@ impl Pair {
         Client::new(&socket, Duration::from_secs(2)).get_blocking("/v1/peers").unwrap_or_default()
     }
 
+    /// What the agent complains about, as JSON; empty while it does not answer.
+    pub fn problems(&self) -> String {
+        let socket = self.directory.join("run").join(api::constant::SOCKET_NAME);
+        let client = Client::new(&socket, Duration::from_secs(2));
+        let status: Option<api::control::Status> = client.get_blocking("/v1/status").ok();
+        status.map_or(String::new(), |status| format!("{:?}", status.problems))
+    }
+
     /// Whether the agent says that every session is established.
     pub fn established(&self) -> bool {
         let peers = self.peers();
@@ -385,12 +396,15 @@ fn give_to_frr(directory: &Path) {
     nix::unistd::chown(directory, Some(user.uid), Some(user.gid)).expect("chown");
 }
 
-fn bird(asn: u32, transport: Transport, graceful: bool) -> String {
-    let [in_kernel, in_session] = if graceful {
-        [" graceful restart;", "  graceful restart on;\n  graceful restart time 60;\n"]
-    } else {
-        ["", ""]
-    };
+fn bird(asn: u32, transport: Transport, options: Options) -> String {
+    let (mut in_kernel, mut in_session) = ("", String::new());
+    if options.graceful {
+        in_kernel = " graceful restart;";
+        in_session += "  graceful restart on;\n  graceful restart time 60;\n";
+    }
+    if options.router_ttl_security {
+        in_session += "  ttl security on;\n";
+    }
     let mut text =
         "log stderr all;\nrouter id 192.0.2.2;\nprotocol device { scan time 1; }\n".to_owned();
     for (channel, prefix) in ["ipv4", "ipv6"].iter().zip(ROUTER_PREFIXES) {
@@ -419,8 +433,8 @@ fn bird(asn: u32, transport: Transport, graceful: bool) -> String {
     text
 }
 
-fn frr(asn: u32, transport: Transport, graceful: bool) -> String {
-    let restart = if graceful {
+fn frr(asn: u32, transport: Transport, options: Options) -> String {
+    let restart = if options.graceful {
         " bgp graceful-restart\n bgp graceful-restart restart-time 60\n \
          bgp graceful-restart preserve-fw-state\n"
     } else {
@@ -434,6 +448,9 @@ fn frr(asn: u32, transport: Transport, graceful: bool) -> String {
             " neighbor {peer} remote-as {NODE_ASN}\n neighbor {peer} timers 1 {HOLD_TIME}\n \
              neighbor {peer} timers connect 1\n neighbor {peer} advertisement-interval 0\n"
         );
+        if options.router_ttl_security {
+            sessions += &format!(" neighbor {peer} ttl-security hops 1\n");
+        }
         for family in carried {
             families[family] += &format!("  neighbor {peer} activate\n");
         }

@@ -64,3 +64,8 @@ fn a_killed_bird_with_graceful_restart_costs_no_route_with_a_session_for_each_fa
 fn a_failed_link_ends_the_session_with_bird_at_once() {
     cases::link_fails(Bird, ROUTER_ASN);
 }
+
+#[test]
+fn ttl_security_lets_only_a_bird_in_that_does_the_same() {
+    cases::ttl_security(Bird, ROUTER_ASN);
+}

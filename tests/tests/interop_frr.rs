@@ -64,3 +64,8 @@ fn a_killed_frr_with_graceful_restart_costs_no_route_with_a_session_for_each_fam
 fn a_failed_link_ends_the_session_with_frr_at_once() {
     cases::link_fails(Frr, ROUTER_ASN);
 }
+
+#[test]
+fn ttl_security_lets_only_a_frr_in_that_does_the_same() {
+    cases::ttl_security(Frr, ROUTER_ASN);
+}

@@ -89,6 +89,7 @@ fn peer(address: &str, asn: u32) -> PeerConfig {
         dial_only: false,
         standby: false,
         ebgp_multihop: None,
+        ttl_security: false,
         route_reflector_client: false,
         families: Families::ALL,
         next_hop_v4: None,

@@ -149,6 +149,10 @@ pub struct BGPPeerSpec {
     #[schemars(range(min = 1))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ebgp_multihop: Option<u8>,
+    /// Send with TTL 255 and take nothing that has passed a router (GTSM, RFC 5082). Only for a
+    /// directly connected peer, which must do the same (`ttl-security hops 1`). Default false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_security: Option<bool>,
     /// The peer is a client of ours: reflect iBGP routes to and from it (RFC 4456).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route_reflector_client: Option<bool>,

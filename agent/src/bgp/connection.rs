@@ -10,6 +10,8 @@ use bytes::{Buf, Bytes};
 use mio::net::TcpStream;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use super::socket_option::set_min_ttl;
+
 /// Chunks in one `writev`.
 const CHUNKS: usize = 64;
 /// How long a closed connection may take to take our last bytes and to end on its own.
@@ -139,8 +141,16 @@ impl Connection {
 }
 
 /// Options of every BGP connection.
-pub(super) fn set_options(stream: &TcpStream, remote: IpAddr, ttl: u8) -> io::Result<()> {
+pub(super) fn set_options(
+    stream: &TcpStream,
+    remote: IpAddr,
+    ttl: u8,
+    min_ttl: Option<u8>,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    if let Some(min_ttl) = min_ttl {
+        set_min_ttl(stream, remote, min_ttl)?;
+    }
     set_ttl(&SockRef::from(stream), remote, ttl)
 }
 
@@ -157,6 +167,9 @@ pub(super) fn dial(dial: &Dial) -> io::Result<TcpStream> {
     let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     set_ttl(&socket, dial.remote.ip(), dial.ttl)?;
+    if let Some(min_ttl) = dial.min_ttl {
+        set_min_ttl(&socket, dial.remote.ip(), min_ttl)?;
+    }
     if let Some(local) = dial.local {
         socket.bind(&SocketAddr::new(local, 0).into())?;
     }

@@ -96,16 +96,15 @@ pub fn spawn(
     Ok((SpeakerHandle::new(command_sender, waker, traffic), events, thread))
 }
 
-/// TTL of inbound connections, by peer.
+/// TTL of inbound connections, and the least of what comes in, by peer.
 #[derive(Debug)]
-struct Peers(FxHashMap<IpAddr, u8>);
+struct Peers(FxHashMap<IpAddr, (u8, Option<u8>)>);
 
 impl Peers {
     fn of(config: &Config) -> Self {
-        let ttl = |peer: &::bgp::config::PeerConfig| {
-            if peer.asn == config.asn { 255 } else { peer.ebgp_multihop.unwrap_or(1) }
-        };
-        Self(config.peers.iter().map(|peer| (peer.address, ttl(peer))).collect())
+        // Who connects from the address of a peer that is only dialled is another one.
+        let peers = config.peers.iter().filter(|peer| !peer.dial_only);
+        Self(peers.map(|p| (p.address, (p.ttl(config.asn), p.min_ttl()))).collect())
     }
 }
 
@@ -282,8 +281,8 @@ impl Driver {
     fn take_in(&mut self, now: Instant, stream: TcpStream, remote: SocketAddr) -> io::Result<()> {
         let local = stream.local_addr()?;
         let ttl = self.peers.0.get(&remote.ip()).copied();
-        if let Some(ttl) = ttl {
-            connection::set_options(&stream, remote.ip(), ttl)?;
+        if let Some((ttl, min_ttl)) = ttl {
+            connection::set_options(&stream, remote.ip(), ttl, min_ttl)?;
         }
         match self.speaker.accept(now, remote, local) {
             Ok(ConnectionId(id)) => {

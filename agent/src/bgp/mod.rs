@@ -12,6 +12,7 @@ mod handle;
 mod listener;
 mod outlet;
 pub mod reflector;
+mod socket_option;
 
 pub use driver::{Options, spawn};
 pub use handle::{SpeakerHandle, Stopped, Traffic};

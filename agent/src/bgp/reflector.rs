@@ -325,6 +325,7 @@ fn peer_config(
         dial_only: false,
         standby: false,
         ebgp_multihop: peer.ebgp_multihop,
+        ttl_security: false,
         route_reflector_client: peer.route_reflector_client,
         families: Families::ALL,
         next_hop_v4: peer.next_hop_v4,

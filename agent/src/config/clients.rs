@@ -62,6 +62,7 @@ pub(super) fn assemble(reconciler: &mut Reconciler) -> (Option<ReflectorPlan>, V
             dial_only: false,
             standby: false,
             ebgp_multihop: None,
+            ttl_security: false,
             route_reflector_client: true,
             families: Families::ALL,
             next_hop_v4: None,

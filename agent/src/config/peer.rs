@@ -25,6 +25,7 @@ pub(super) struct PeerSettings {
     pub(super) hold_time: Duration,
     pub(super) passive: bool,
     pub(super) ebgp_multihop: Option<u8>,
+    pub(super) ttl_security: bool,
     pub(super) route_reflector_client: bool,
     pub(super) import: Option<Vec<PrefixMatch>>,
     pub(super) export: Option<Vec<PrefixMatch>>,
@@ -75,6 +76,10 @@ pub(super) fn parse(spec: &BGPPeerSpec) -> Result<PeerSettings, Vec<FieldFault>>
         let message = "0 is not a TTL, use 1 to 255".to_owned();
         checks.take::<()>(invalid, "spec.ebgpMultihop", Err(message));
     }
+    if spec.ttl_security == Some(true) && spec.ebgp_multihop.is_some() {
+        let message = "is for a directly connected peer; ebgpMultihop says that it is not";
+        checks.take::<()>(invalid, "spec.ttlSecurity", Err(message.to_owned()));
+    }
     if spec.max_prefixes == Some(0) {
         let message = "0 would refuse every session; leave it out for no limit".to_owned();
         checks.take::<()>(invalid, "spec.maxPrefixes", Err(message));
@@ -92,6 +97,7 @@ pub(super) fn parse(spec: &BGPPeerSpec) -> Result<PeerSettings, Vec<FieldFault>>
                 .map_or(HOLD_TIME, |seconds| Duration::from_secs(seconds.into())),
             passive: spec.passive.unwrap_or(false),
             ebgp_multihop: spec.ebgp_multihop,
+            ttl_security: spec.ttl_security.unwrap_or(false),
             route_reflector_client: spec.route_reflector_client.unwrap_or(false),
             import,
             export,

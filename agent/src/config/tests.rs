@@ -195,6 +195,11 @@ fn a_wrong_value_is_one_fault_with_field_and_line() {
         ("peerAddress: 198.51.100.1, peerASN: 23456", 1011, "spec.peerASN"),
         ("peerAddress: 198.51.100.1, peerASN: 1, holdTimeSeconds: 2", 1011, "spec.holdTimeSeconds"),
         ("peerAddress: 198.51.100.1, peerASN: 1, ebgpMultihop: 0", 1011, "spec.ebgpMultihop"),
+        (
+            "peerAddress: 198.51.100.1, peerASN: 1, ebgpMultihop: 2, ttlSecurity: true",
+            1011,
+            "spec.ttlSecurity",
+        ),
         ("peerAddress: 198.51.100.1, peerASN: 1, maxPrefixes: 0", 1011, "spec.maxPrefixes"),
         (
             "peerAddress: 198.51.100.1, peerASN: 1, import: [{prefix: 10.0.0.1/8}]",

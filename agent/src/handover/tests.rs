@@ -23,6 +23,7 @@ fn peer(endpoint: SocketAddr, kind: PeerKind) -> PeerConfig {
         dial_only: kind == PeerKind::Reflector,
         standby: false,
         ebgp_multihop: None,
+        ttl_security: false,
         route_reflector_client: false,
         families: Families::ALL,
         next_hop_v4: None,

@@ -463,6 +463,7 @@ fn depends_on(config: &PeerConfig) -> impl PartialEq + use<> {
         asn,
         hold_time,
         ebgp_multihop,
+        ttl_security,
         route_reflector_client,
         families,
         graceful_restart,
@@ -474,7 +475,7 @@ fn depends_on(config: &PeerConfig) -> impl PartialEq + use<> {
         *local_address,
         asn,
         *hold_time,
-        *ebgp_multihop,
+        (*ebgp_multihop, *ttl_security),
         *route_reflector_client,
         (families.ipv4, families.ipv6),
         // What the OPEN says of it; the rest is ours alone.

@@ -46,6 +46,7 @@ fn config(peer: u8) -> PeerConfig {
         dial_only: false,
         standby: false,
         ebgp_multihop: None,
+        ttl_security: false,
         route_reflector_client: false,
         families: Families::ALL,
         next_hop_v4: None,

@@ -181,16 +181,11 @@ impl Peer {
     }
 
     fn dial(&mut self, now: Instant, side: Side) {
-        let external = self.config.asn != self.local.asn;
-        let ttl = match self.config.ebgp_multihop {
-            Some(hops) if external => hops,
-            None if external => 1,
-            Some(_) | None => 255,
-        };
         let dial = Dial {
             remote: (self.config.address, self.config.port).into(),
             local: self.config.local_address,
-            ttl,
+            ttl: self.config.ttl(self.local.asn),
+            min_ttl: self.config.min_ttl(),
         };
         let conn = self.name_connection();
         self.machine(side).link = Some(Link::new(conn, now, None));

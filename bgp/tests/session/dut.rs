@@ -40,6 +40,7 @@ pub(crate) fn config() -> PeerConfig {
         dial_only: false,
         standby: false,
         ebgp_multihop: None,
+        ttl_security: false,
         route_reflector_client: false,
         families: Families::ALL,
         next_hop_v4: None,

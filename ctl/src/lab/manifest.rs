@@ -175,6 +175,7 @@ fn peer_defaults() -> BGPPeerSpec {
         hold_time_seconds: Some(HOLD_TIME_SECONDS),
         passive: None,
         ebgp_multihop: None,
+        ttl_security: None,
         route_reflector_client: None,
         import: None,
         export: None,

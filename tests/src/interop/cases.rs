@@ -3,10 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{HOLD_TIME, Implementation, PATIENCE, Pair, Transport};
+use super::{HOLD_TIME, Implementation, Options, PATIENCE, Pair, Transport};
 use crate::monitor::Watch;
 use crate::wait::{eventually, throughout};
 use nix::sys::signal::Signal;
+
+/// A router with graceful restart.
+const GRACEFUL: Options =
+    Options { graceful: true, node_ttl_security: false, router_ttl_security: false };
 
 /// Hold time, and what a loaded machine may take beyond it.
 fn hold_time_and_a_bit() -> Duration {
@@ -82,7 +86,7 @@ pub fn router_restarts(implementation: Implementation, asn: u32) {
 /// # Panics
 /// When that does not hold.
 pub fn router_restarts_gracefully(implementation: Implementation, asn: u32, transport: Transport) {
-    let mut pair = Pair::start_graceful(implementation, asn, transport);
+    let mut pair = Pair::start_with(implementation, asn, transport, GRACEFUL);
     pair.converge();
     let complete = |pair: &Pair, times: u64| {
         pair.peers().iter().all(|peer| {
@@ -112,7 +116,7 @@ pub fn router_restarts_gracefully(implementation: Implementation, asn: u32, tran
 /// # Panics
 /// When that does not hold.
 pub fn link_fails(implementation: Implementation, asn: u32) {
-    let pair = Pair::start_graceful(implementation, asn, Transport::SharedV4);
+    let pair = Pair::start_with(implementation, asn, Transport::SharedV4, GRACEFUL);
     pair.converge();
     pair.router_namespace.ip(&["link set node down"]);
     eventually(PATIENCE, "the session is down", || !pair.established());
@@ -122,7 +126,30 @@ pub fn link_fails(implementation: Implementation, asn: u32) {
     assert!(peers.iter().all(|peer| peer.graceful_restart.stale.is_empty()), "{peers:?}");
     pair.router_namespace
         .ip(&["link set node up", &format!("addr replace {}/64 dev node nodad", super::ROUTER[1])]);
+    // What the router does about its own side is its affair: FRR may find its link not ready yet.
+    eventually(PATIENCE, "the agent has its session and routes back", || {
+        pair.established() && pair.node_has_routes()
+    });
+}
+
+/// With TTL security at both ends a session comes up, over either family; with a router that sends
+/// with TTL 1 it does not, and the agent says what that may be.
+///
+/// # Panics
+/// When that does not hold.
+pub fn ttl_security(implementation: Implementation, asn: u32) {
+    let both = Options { node_ttl_security: true, router_ttl_security: true, ..Options::default() };
+    let pair = Pair::start_with(implementation, asn, Transport::PerFamily, both);
     pair.converge();
+    drop(pair);
+    let ours = Options { node_ttl_security: true, ..Options::default() };
+    let pair = Pair::start_with(implementation, asn, Transport::PerFamily, ours);
+    eventually(PATIENCE, "the agent tells what is the matter", || {
+        let problems = pair.problems();
+        pair.peers().len() == 2 && problems.matches("ttlSecurity").count() >= 2
+    });
+    let up = |pair: &Pair| pair.peers().iter().any(|peer| peer.established_count > 0);
+    assert!(!up(&pair), "{:?}", pair.peers());
 }
 
 /// An agent that is killed and started again never loses a kernel route, on either side.
