@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::error_code;
+use policy::event::Masquerade;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
 use crate::bgp::{self, DriverEvent, SpeakerHandle};
-use crate::config::{Desired, Fault, NodeFacts, Reconciler};
+use crate::config::{self, Desired, Fault, NodeFacts, Reconciler};
 use crate::handover::{self, Handover, Mesh, Sight};
 use crate::kernel::route::Routes;
 use crate::observe::problems::Complaint;
@@ -62,6 +63,8 @@ pub struct FanOut {
     /// Of the batch that was taken last.
     generation: u64,
     handover: Handover,
+    /// What the policy task was told of address translation.
+    masquerade: Option<Option<Masquerade>>,
     /// When BGP starts without a listing of Pods.
     pods_until: Option<Instant>,
 }
@@ -98,6 +101,7 @@ impl FanOut {
             node_name: node_name.to_owned(),
             generation: 0,
             handover: Handover::default(),
+            masquerade: None,
             pods_until: None,
         };
         (task, receiver)
@@ -197,7 +201,21 @@ impl FanOut {
         self.view.send_modify(|view| view.nodes = Arc::new(nodes));
         let Some(desired) = desired else { return };
         self.handover.update(Instant::now(), &desired);
+        let nodes = Arc::clone(&self.view.borrow().nodes);
+        let masquerade = config::masquerade(&desired, &nodes);
         self.apply(desired).await;
+        // After the overlay: with this the policy task knows all of how pods are networked.
+        if self.masquerade.as_ref() != Some(&masquerade) {
+            self.masquerade = Some(masquerade.clone());
+            self.tell_policy(policy::event::Event::Masquerade(masquerade)).await;
+        }
+    }
+
+    async fn tell_policy(&self, event: policy::event::Event) {
+        let message = Message::Input { generation: self.generation, events: vec![(event, None)] };
+        if self.policy.send(message).await.is_err() {
+            warn!("the policy task has ended");
+        }
     }
 
     /// Tells everybody, if it is news; mesh and reflectors as they should be now.
@@ -217,12 +235,7 @@ impl FanOut {
         }
         let guard = |desired: &Desired| desired.overlay.as_ref().map(overlay_guard);
         if current.as_deref().and_then(guard) != guard(&desired) {
-            let event = policy::event::Event::Overlay(guard(&desired));
-            let generation = self.generation;
-            let message = Message::Input { generation, events: vec![(event, None)] };
-            if self.policy.send(message).await.is_err() {
-                warn!("the policy task has ended");
-            }
+            self.tell_policy(policy::event::Event::Overlay(guard(&desired))).await;
         }
         let speaker = self.view.borrow().speaker.clone();
         let speaker = match speaker {

@@ -143,6 +143,9 @@ pub struct PolicyTask {
     /// Before the first transaction: pods whose interface the route thread has not told yet. A
     /// table adopted after a restart knows them, and would lose and regain them otherwise.
     awaited: BTreeSet<IpAddr>,
+    /// Before the first transaction: the fan-out task has not told yet what is translated. An adopted
+    /// chain would be taken away, and be missed by connections until it is back.
+    network_unknown: bool,
     /// When the first transaction is written without them.
     patience: Option<Instant>,
     /// Generation of the input handled last.
@@ -190,6 +193,7 @@ impl PolicyTask {
             input_changed: false,
             pods_changed: false,
             awaited: BTreeSet::new(),
+            network_unknown: true,
             patience: None,
             handled: 0,
             under_way: None,
@@ -263,6 +267,10 @@ impl PolicyTask {
                     self.note_waiting(generation);
                 }
                 for (event, origin) in events {
+                    if matches!(event, Event::Masquerade(_)) && self.network_unknown {
+                        self.network_unknown = false;
+                        self.not_before = None;
+                    }
                     self.input_changed = true;
                     self.pods_changed |= self.concerns_local_pods(&event);
                     self.note_origin(&event, origin);
@@ -419,12 +427,14 @@ impl PolicyTask {
         if self.under_way.is_some() || self.not_before.is_some() || !self.engine.in_sync() {
             return;
         }
-        if !self.awaited.is_empty() {
-            if self.patience.is_some_and(|until| until > Instant::now()) {
-                self.not_before = self.patience;
+        if !self.awaited.is_empty() || self.network_unknown {
+            let until = *self.patience.get_or_insert_with(|| Instant::now() + PATIENCE);
+            if until > Instant::now() {
+                self.not_before = Some(until);
                 return;
             }
             self.awaited.clear();
+            self.network_unknown = false;
         }
         if self.unknown {
             self.engine.settle();

@@ -18,6 +18,7 @@
 
 mod assemble;
 mod clients;
+mod masquerade;
 mod network;
 mod node;
 mod peer;
@@ -35,6 +36,7 @@ use ipnet::IpNet;
 
 use crate::source::{Event, Key, Kind, Object, Origin};
 pub use clients::ReflectorPlan;
+pub use masquerade::masquerade;
 pub use network::{Network, OverlaySettings};
 pub use node::NodeFacts;
 use peer::PeerSettings;
