@@ -169,7 +169,13 @@ impl Agents {
             }
         }
         match failures.pop() {
-            Some(error) if answers.is_empty() => Err(failure(&error)),
+            Some(error) if answers.is_empty() => {
+                let mut all = failure(&error);
+                if !failures.is_empty() {
+                    all.message.push_str(&format!(", nor of {} others", failures.len()));
+                }
+                Err(all)
+            }
             last => {
                 failures.extend(last);
                 Ok(Answers { answers, failures })

@@ -166,7 +166,7 @@ mod tests {
             found.push((path, help));
             return;
         }
-        for verb in command.get_subcommands_mut() {
+        for verb in command.get_subcommands_mut().filter(|verb| verb.get_name() != "help") {
             leaves(verb, &path, found);
         }
     }

@@ -118,6 +118,9 @@ fn place(pod: &Pod) -> Option<Place> {
 
 /// Why nothing can be run in the container now.
 fn trouble(pod: &Pod, container: &str) -> Option<String> {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return Some("the pod is being deleted".to_owned());
+    }
     let status = pod.status.as_ref();
     let of_container = status
         .and_then(|s| s.container_statuses.as_ref())
@@ -181,6 +184,11 @@ mod tests {
             json!({"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}});
         let Some(Place::NotRunning(_, why)) = place(&pod(waiting)) else { panic!() };
         assert_eq!(why, "the pod is Pending: ImagePullBackOff: no such image, 3 restarts");
+        let mut ending = pod(json!({"running": {}}));
+        ending.metadata.deletion_timestamp =
+            Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
+        let Some(Place::NotRunning(_, why)) = place(&ending) else { panic!() };
+        assert_eq!(why, "the pod is being deleted");
         let ended = json!({"terminated": {"reason": "Error", "exitCode": 1}});
         let Some(Place::NotRunning(_, why)) = place(&pod(ended)) else { panic!() };
         assert!(why.contains("Error: exit code 1"), "{why}");

@@ -52,10 +52,15 @@ impl Cluster {
                 resource: "pods/exec",
                 namespace: Some(&self.agent_namespace),
             };
-            let process = api
-                .exec(&pod.name, command.iter().copied(), &parameters)
-                .await
-                .map_err(|error| classify(&self.server, &what, error))?;
+            let process = api.exec(&pod.name, command.iter().copied(), &parameters).await.map_err(
+                |error| match classify(&self.server, &what, error) {
+                    // The pod or its container went away a moment ago, or its kubelet is silent.
+                    ClusterError::Refused { message: why, .. } => {
+                        ClusterError::Exec { pod: pod.name.clone(), why }
+                    }
+                    other => other,
+                },
+            )?;
             output(process).await.map_err(|why| ClusterError::Exec { pod: pod.name.clone(), why })
         };
         match tokio::time::timeout(patience, run).await {

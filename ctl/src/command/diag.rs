@@ -31,6 +31,14 @@ const REQUESTS: [(&str, &str); 9] = [
     ("/v1/doctor", "doctor.json"),
 ];
 
+/// What programs of this machine tell, where they are: command, and the file that it goes to.
+const HOST: [(&[&str], &str); 4] = [
+    (&["nft", "list", "ruleset"], "nft-ruleset.txt"),
+    (&["ip", "-details", "link"], "ip-link.txt"),
+    (&["ip", "-4", "route", "show", "table", "all"], "ip-route-4.txt"),
+    (&["ip", "-6", "route", "show", "table", "all"], "ip-route-6.txt"),
+];
+
 /// `rctl diag`.
 #[derive(Clone, Debug, Args)]
 pub struct DiagArgs {
@@ -83,6 +91,9 @@ pub async fn run(global: &Global, args: &DiagArgs) -> Result<Exit, Failure> {
         missing: Vec::new(),
     };
     bundle.state(&agents).await?;
+    if agents.is_local() {
+        bundle.host()?;
+    }
     if let Some(cluster) = agents.cluster() {
         bundle.logs(cluster, args).await?;
         bundle.objects(cluster).await?;
@@ -144,6 +155,27 @@ impl Bundle {
                         self.missing.push(format!("{label} {path}: {}", failure.message));
                     }
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Of the machine that we are on; it need not have these programs.
+    fn host(&mut self) -> Result<(), Failure> {
+        for (command, file) in HOST {
+            let [program, arguments @ ..] = command else { continue };
+            let output = std::process::Command::new(program).args(arguments).output();
+            match output {
+                Ok(output) if output.status.success() => {
+                    let text = self.mask.text(&String::from_utf8_lossy(&output.stdout));
+                    self.archive.add(&format!("host/{file}"), text.as_bytes())?;
+                }
+                Ok(output) => {
+                    let words = String::from_utf8_lossy(&output.stderr);
+                    let first = words.lines().next().unwrap_or_default();
+                    self.missing.push(format!("{}: {first}", command.join(" ")));
+                }
+                Err(error) => self.missing.push(format!("{program}: {error}")),
             }
         }
         Ok(())

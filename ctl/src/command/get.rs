@@ -16,6 +16,8 @@ use crate::output::{Format, Table, format};
 
 /// How often `-w` looks again.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+/// The same through an API server, which starts a process on every node for it.
+const REMOTE_WATCH_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Lists objects of all reachable agents, merged.
 #[derive(Clone, Debug, Args)]
@@ -232,8 +234,9 @@ async fn get<T: Resource>(agents: &Agents, args: &GetArgs) -> Result<Exit, Failu
     }
     let mut shown: BTreeMap<Vec<String>, Vec<String>> = items.iter().map(fingerprint).collect();
     let mut said_before = String::new();
+    let interval = if agents.cluster().is_some() { REMOTE_WATCH_INTERVAL } else { WATCH_INTERVAL };
     while args.watch && open {
-        tokio::time::sleep(WATCH_INTERVAL).await;
+        tokio::time::sleep(interval).await;
         // An agent that restarts is silent for a moment; watching goes on without it.
         let (items, silent) = match ask::<T>(agents, args.name.as_deref(), &args.scope).await {
             Ok((items, silent)) => (items, silence(&silent)),

@@ -113,7 +113,7 @@ impl Mask {
     /// `Bearer x`.
     fn line(&mut self, line: &str) -> String {
         let mut out = String::with_capacity(line.len());
-        let mut mask_next = false;
+        let (mut mask_next, mut named) = (false, false);
         for word in line.split_inclusive(|c: char| c.is_whitespace()) {
             let bare = word.trim_end();
             let space = word.get(bare.len()..).unwrap_or_default();
@@ -138,9 +138,11 @@ impl Mask {
                 out.push_str(&bare.replace(plain, MASKED));
                 self.count += 1;
             } else {
-                mask_next = matches!(plain, "Bearer" | "bearer");
+                let assigned_apart = named && matches!(bare, "=" | ":");
+                mask_next = assigned_apart || matches!(plain, "Bearer" | "bearer");
                 out.push_str(bare);
             }
+            named = is_secret(plain);
             out.push_str(space);
         }
         out
@@ -148,6 +150,8 @@ impl Mask {
 }
 
 fn is_secret(name: &str) -> bool {
+    // Of a label or annotation the domain says nothing: `rbac.authorization.k8s.io/aggregate-to-view`.
+    let name = name.rsplit('/').next().unwrap_or(name);
     let name: String =
         name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
     !NAMES_OF_SECRETS.contains(&name.as_str())
@@ -193,6 +197,7 @@ mod tests {
                 ],
             },
             "data": TOKEN,
+            "labels": {"rbac.authorization.k8s.io/aggregate-to-view": "true"},
         });
         let mut mask = Mask::new(false, None);
         mask.value(&mut value);
@@ -200,6 +205,7 @@ mod tests {
         assert!(!text.contains("hunter2") && !text.contains("eyJ"), "{text}");
         assert_eq!(value["spec"]["passwordSecret"]["name"], "tor");
         assert_eq!(value["spec"]["env"][1]["value"], "info");
+        assert!(text.contains(r#""rbac.authorization.k8s.io/aggregate-to-view":"true""#), "{text}");
         assert_eq!(mask.count(), 4);
     }
 
