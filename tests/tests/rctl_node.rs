@@ -120,7 +120,7 @@ fn furnish(scene: &Scene) {
         "link add rv0123456789ab type veth peer name pod0",
         "link set rv0123456789ab up",
         "route add 10.1.0.7/32 dev rv0123456789ab proto 83",
-        "-6 route add fd00:1::7/128 dev rv0123456789ab proto 83",
+        "route add fd00:1::7/128 dev rv0123456789ab proto 83",
         "route add 198.51.100.0/24 via 192.0.2.2 proto 81",
     ]);
     scene.namespace.output("nft", &["add", "table", "inet", "theirs"]);

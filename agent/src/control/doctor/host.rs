@@ -1,11 +1,15 @@
 //! Kernel, capabilities, sysctls, interfaces.
 
 use std::fs;
-use std::path::Path;
 
 use api::constant::POD_INTERFACE_PREFIX;
 use api::doctor::{Finding, Level};
 use api::error_code;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+use tracing::warn;
+
+use crate::kernel::route::Requests;
 
 /// The oldest kernel that has all that is programmed.
 const OLDEST: (u32, u32) = (5, 10);
@@ -16,7 +20,7 @@ const NETWORKD_SOCKET: &str = "/run/systemd/netif/io.systemd.Network";
 
 pub(super) fn examine(uplinks: &[String]) -> Vec<Finding> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let links = links(Path::new("/sys/class/net"));
+    let links = links();
     let mut findings = vec![
         kernel(&read("/proc/sys/kernel/osrelease")),
         capabilities(&read("/proc/self/status")),
@@ -92,21 +96,37 @@ fn reverse_path(strict: &[String]) -> Finding {
 /// An interface and its MTU.
 type Link = (String, u32);
 
-fn links(directory: &Path) -> Vec<Link> {
-    let entries = fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
-    let mut links: Vec<Link> = entries
-        .filter_map(|entry| {
-            let mtu = fs::read_to_string(entry.path().join("mtu")).ok()?;
-            Some((entry.file_name().into_string().ok()?, mtu.trim().parse().ok()?))
-        })
-        .collect();
+/// Of the network namespace that we are in: `/sys` may be mounted from another one.
+fn links() -> Vec<Link> {
+    let question = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    let answer = Requests::open().and_then(|mut requests| requests.dump(&question));
+    let mut links: Vec<Link> = match answer {
+        Ok(messages) => messages.iter().filter_map(link).collect(),
+        Err(error) => {
+            warn!(%error, "interfaces cannot be listed");
+            Vec::new()
+        }
+    };
     links.sort();
     links
 }
 
+fn link(message: &RouteNetlinkMessage) -> Option<Link> {
+    let RouteNetlinkMessage::NewLink(message) = message else { return None };
+    let (mut name, mut mtu) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(text) => name = Some(text.clone()),
+            LinkAttribute::Mtu(octets) => mtu = Some(*octets),
+            _ => {}
+        }
+    }
+    name.zip(mtu)
+}
+
 /// Names of all interfaces.
 pub(super) fn interfaces() -> Vec<String> {
-    links(Path::new("/sys/class/net")).into_iter().map(|(name, _)| name).collect()
+    links().into_iter().map(|(name, _)| name).collect()
 }
 
 fn mtu(links: &[Link], uplinks: &[String]) -> Finding {
