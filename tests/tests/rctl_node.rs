@@ -42,7 +42,8 @@ impl Scene {
             fs::create_dir_all(directory.join(name)).unwrap();
         }
         for plugin in ["host-local", "portmap"] {
-            directory.write(&format!("bin/{plugin}"), "");
+            let real = Path::new("/usr/lib/cni").join(plugin);
+            fs::copy(real, directory.join("bin").join(plugin)).unwrap();
         }
         let nodes = [
             node("n1", &["192.0.2.1", "2001:db8::1"], &["10.1.0.0/24", "fd00:1::/64"]),
@@ -53,6 +54,8 @@ impl Scene {
         let options = ["--cni-bin-dir", &bin, "--cni-conf-dir", &conf];
         let agent = Agent::start_with(&namespace, "n1", &directory, &options);
         agent.synced();
+        let list = directory.join("conf").join(api::constant::CNI_CONFLIST);
+        eventually(SOON, "the network list is written", || list.exists());
         Self { namespace, _other: other, directory, agent }
     }
 
@@ -153,9 +156,7 @@ fn an_agent_that_is_asked_to_leave_takes_away_what_is_ours_and_stays_quiet_until
     furnish(&scene);
     assert!(scene.tables().contains("inet rampart"));
     let before = scene.own_routes();
-    assert!(before.contains("10.2.0.0/24") && before.contains("fd00:2::/64"), "{before}");
-    let list = scene.path("conf").join(api::constant::CNI_CONFLIST);
-    eventually(SOON, "the network list is written", || list.exists());
+    assert!(before.contains("10.1.0.0/24") && before.contains("fd00:1::/64"), "{before}");
 
     let pid = scene.agent.daemon().pid();
     let mut report = Uninstalled::default();
@@ -168,7 +169,7 @@ fn an_agent_that_is_asked_to_leave_takes_away_what_is_ours_and_stays_quiet_until
     });
     assert_eq!((&report.failed, &report.kept), (&Vec::new(), &Vec::new()));
     for what in
-        ["route 10.2.0.0/24", "route fd00:2::/64", "table inet rampart", "10-rampart.conflist"]
+        ["route 10.1.0.0/24", "route fd00:1::/64", "table inet rampart", "10-rampart.conflist"]
     {
         assert!(report.removed.iter().any(|line| line.contains(what)), "{what}: {report:?}");
     }

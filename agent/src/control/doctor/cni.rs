@@ -35,7 +35,9 @@ fn order(names: &[String]) -> Finding {
         }
         None => {
             let message = format!("{CNI_CONFLIST} is not written: the agent is not ready yet");
-            Finding::trouble(Level::Fail, "conflist", CNI_SHADOWED, message)
+            let mut finding = Finding::trouble(Level::Fail, "conflist", CNI_SHADOWED, message);
+            "See `rctl status` for what the agent waits for.".clone_into(&mut finding.next);
+            finding
         }
     }
 }
