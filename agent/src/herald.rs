@@ -106,7 +106,7 @@ impl Herald {
                 if !established && self.has_ttl_security(peer) {
                     words += "; with ttlSecurity nothing gets through unless the peer sends with TTL 255";
                 }
-                info!(peer = %name, address = %peer, established, reason = %words, "bgp session down");
+                info!(peer = %name, address = %peer, established, %code, reason = %words, "bgp session down");
                 if let Some((direction, code)) = notified(&reason) {
                     self.recorder.notification(name, direction, code);
                 }

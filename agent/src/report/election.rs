@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 use tracing::info;
 
 use super::Clients;
-use super::pace::{jitter, spread};
+use super::pace::{answered, jitter, spread};
 use super::trouble::Trouble;
 use crate::config::NodeFacts;
 use crate::observe::Recorder;
@@ -86,7 +86,7 @@ impl Election {
             return;
         }
         loop {
-            let result = self.round().await;
+            let result = answered(self.round()).await;
             match result {
                 Ok(false) => {
                     self.trouble.read(Write::Lease.name(), None);

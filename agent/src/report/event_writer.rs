@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use super::Clients;
 use super::event::{Due, Events, Subject, Subjects};
-use super::pace::Backoff;
+use super::pace::{Backoff, answered};
 use super::trouble::Trouble;
 use crate::observe::recorder::Write;
 
@@ -41,7 +41,7 @@ impl Writer {
         let mut backoff = Backoff::default();
         loop {
             let due = self.events.due().await;
-            let result = self.write(&due).await;
+            let result = answered(self.write(&due)).await;
             match self.trouble.wrote(Write::Event, result) {
                 Ok(name) => {
                     self.events.written(&due.happening, name);

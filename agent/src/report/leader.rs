@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::condition::{same, timed};
 use super::event::{Events, Happening, Severity, Subject, Subjects};
 use super::follow::{Follow, after, until};
-use super::pace::Backoff;
+use super::pace::{Backoff, answered};
 use super::summary::{Digest, World};
 use super::trouble::Trouble;
 use super::{Clients, Parts};
@@ -260,7 +260,8 @@ impl Leader {
         });
         let objects: Api<K> = Api::all((self.clients)());
         let params = PatchParams::apply(MANAGER).force();
-        let result = objects.patch_status(name, &params, &Patch::Apply(patch)).await;
+        let patch = Patch::Apply(patch);
+        let result = answered(objects.patch_status(name, &params, &patch)).await;
         match self.trouble.wrote(Write::Conditions, gone_is_fine(result)) {
             Ok(()) => {
                 object.conditions = conditions;

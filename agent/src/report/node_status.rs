@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 use super::Clients;
 use super::follow::{Follow, after, until};
 use super::observed::{Difference, difference, report};
-use super::pace::{Backoff, jitter, spread};
+use super::pace::{Backoff, answered, jitter, spread};
 use super::trouble::Trouble;
 use crate::control::Core;
 use crate::observe::recorder::Write;
@@ -190,7 +190,7 @@ impl StatusWriter {
         self.due = None;
         let Some(uid) = self.uid.borrow().clone() else { return true };
         let Some(status) = self.current().await else { return false };
-        let result = self.apply(&uid, &status).await;
+        let result = answered(self.apply(&uid, &status)).await;
         match self.trouble.wrote(Write::Status, result) {
             Ok(written) => {
                 self.backoff.reset();

@@ -18,7 +18,7 @@ use tracing::info;
 
 use super::Clients;
 use super::follow::{Follow, after, until};
-use super::pace::Backoff;
+use super::pace::{Backoff, answered};
 use super::trouble::Trouble;
 use crate::control::Core;
 use crate::observe::recorder::Write;
@@ -132,7 +132,8 @@ impl OwnNode {
         let patch = serde_json::json!({ "status": { "conditions": [condition] } });
         let nodes: Api<Node> = Api::all((self.clients)());
         let params = PatchParams::default();
-        let result = nodes.patch_status(&self.node, &params, &Patch::Strategic(patch)).await;
+        let patch = Patch::Strategic(patch);
+        let result = answered(nodes.patch_status(&self.node, &params, &patch)).await;
         match self.trouble.wrote(Write::Node, result) {
             Ok(node) => {
                 info!(condition = NETWORK_UNAVAILABLE, status = "False", "node condition set");

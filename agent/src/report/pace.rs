@@ -8,6 +8,22 @@ const SHORTEST: Duration = Duration::from_secs(1);
 /// The longest one.
 const LONGEST: Duration = Duration::from_secs(30);
 
+/// A request that is not answered for so long has failed.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// The answer to a request, or the failure that there is none.
+pub(super) async fn answered<T>(
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, kube::Error> {
+    match tokio::time::timeout(ANSWER, request).await {
+        Ok(result) => result,
+        Err(_) => {
+            let message = format!("the API server has not answered for {} s", ANSWER.as_secs());
+            Err(kube::Error::Service(message.into()))
+        }
+    }
+}
+
 /// A random time up to this. Not for secrets.
 pub(super) fn jitter(up_to: Duration) -> Duration {
     // Every RandomState is keyed anew from the operating system's randomness.
