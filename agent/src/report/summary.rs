@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::crd::{BGPPeerSpec, Condition, NodeNetworkStatusStatus};
+use api::error_code;
 
 use super::condition::condition;
 use crate::config::{NodeFacts, selects};
@@ -112,7 +113,7 @@ impl World<'_> {
 
     /// Peers that announce another AS than the object says, with what a node says about it.
     pub(super) fn wrong_as(&self, name: &str) -> Option<String> {
-        let code = api::error_code::BAD_PEER_AS.to_string();
+        let code = error_code::BAD_PEER_AS.to_string();
         let mut wrong = self.reports.iter().filter_map(|(node, report)| {
             let (_, up, error) = report.peer(name)?;
             (!up && error.starts_with(&code)).then(|| format!("{error} (node {node})"))
@@ -129,6 +130,8 @@ impl World<'_> {
         let own = self.problems.iter().find(|problem| {
             matches!(problem.area, Area::Source | Area::Config)
                 && problem.complaint.subject == subject
+                // Of this node alone: its report has it, too.
+                && problem.complaint.code != error_code::OWN_ADDRESS
         });
         if let Some(Standing { complaint, .. }) = own {
             let message = format!("{}: {}. {}", complaint.code, complaint.message, complaint.next);
@@ -210,7 +213,6 @@ fn some(names: &[&str]) -> String {
 mod tests {
     use super::*;
     use api::crd::{NodeSelector, PeerStatus};
-    use api::error_code;
 
     use crate::observe::problems::{Complaint, Problems};
 
@@ -316,7 +318,12 @@ mod tests {
         let own = "RC2113 BGPPeer tor: spec.peerAddress: own";
         let reports = BTreeMap::from([("n0".to_owned(), report(false, "", &[own]))]);
         let nodes = nodes();
-        let world = World { nodes: &nodes, reports: &reports, problems: &[] };
+        // The elected agent may be that of the node itself.
+        let problems = Problems::default();
+        let complaint = Complaint::new(error_code::OWN_ADDRESS, "BGPPeer tor", "own");
+        problems.raise(Area::Config, "x", complaint);
+        let problems = problems.standing();
+        let world = World { nodes: &nodes, reports: &reports, problems: &problems };
         let conditions = world.peer("tor", None, &spec("r0"));
         assert_eq!(short(&conditions)[0], ("Accepted", "False", "InvalidOnSomeNodes"));
         assert_eq!(conditions[0].message, format!("{own} (on n0)"));
