@@ -38,9 +38,7 @@ impl Sandbox {
         Self {
             container: format!("container-{name}"),
             netns: format!("/run/netns/{}", namespace.name()),
-            args: format!(
-                "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME={name};K8S_POD_UID=uid-{name}"
-            ),
+            args: format!("K8S_POD_NAMESPACE=shop;K8S_POD_NAME={name};K8S_POD_UID=uid-{name}"),
         }
     }
 }

@@ -175,8 +175,11 @@ impl Delegate {
             Failure::new(ErrorCode::Io, text)
         };
         let input = serde_json::to_vec(&config).map_err(|error| failed(error.into()))?;
+        // host-local refuses arguments that it does not know, such as the pod's name, unless it is told.
+        let args = std::env::var("CNI_ARGS").unwrap_or_default();
         let mut child = Command::new(&self.path)
             .env("CNI_COMMAND", command)
+            .env("CNI_ARGS", format!("IgnoreUnknown=1;{args}").trim_end_matches(';'))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
