@@ -187,7 +187,16 @@ mod tests {
             hostname: "n1".to_owned(),
             peers: vec![peer("tor-a", "tor"), peer("n2", "mesh")],
         };
-        let desired = Desired { config, listen_port: 179, prefixes: vec![] };
+        let desired = Desired {
+            config,
+            listen_port: 179,
+            prefixes: vec![],
+            mesh: vec![],
+            reflectors: vec![],
+            network: crate::config::Network::default(),
+            overlay: None,
+            fabric_routes: false,
+        };
         let (view_sender, view) =
             watch::channel(View { desired: Some(Arc::new(desired)), ..View::default() });
         let (leader, elected) = watch::channel(false);
