@@ -7,6 +7,7 @@ mod api_server;
 mod input;
 mod life;
 mod policy;
+mod reflectors;
 mod service;
 mod traffic;
 
