@@ -564,7 +564,7 @@ fn a_node_without_pod_cidr_is_told_and_peers_all_the_same() {
     feed(&mut reconciler, &node("n2", &["192.0.2.2"], &["10.2.0.0/24"]));
     let (desired, faults) = reconciler.desired(&[]);
     assert_eq!(codes(&faults), [(3020, "Node n1".to_owned(), "spec.podCIDRs")]);
-    assert!(faults[0].next.contains("kube-controller-manager"), "{}", faults[0].next);
+    assert!(faults[0].next.contains("controller-manager"), "{}", faults[0].next);
     let desired = desired.unwrap();
     assert_eq!((desired.config.peers.len(), desired.prefixes.len()), (1, 0));
 }
