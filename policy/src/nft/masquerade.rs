@@ -14,8 +14,8 @@ use super::ir::{
 };
 use crate::event::Masquerade;
 
-/// Name of the chain.
-pub(crate) const CHAIN: &str = "masquerade";
+/// Name of the chain; `masquerade` would be a keyword of nft.
+pub(crate) const CHAIN: &str = "nat-outgoing";
 const INSIDE: [&str; 2] = ["nat_inside4", "nat_inside6"];
 const NODES: [&str; 2] = ["nat_nodes4", "nat_nodes6"];
 /// Names of its sets.
