@@ -151,25 +151,45 @@ fn ended(area: Area, happening: Happening) -> Option<Happening> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
     use std::sync::Arc;
 
     use api::error_code::Code;
-    use bgp::config::{Config, PeerConfig};
 
-    use crate::config::Desired;
+    use crate::config::{Desired, Reconciler};
     use crate::observe::problems::Complaint;
+    use crate::source::Event;
+    use crate::source::manifest::{self, Manifest};
 
-    fn peer(name: &str, kind: &str) -> PeerConfig {
-        serde_json::from_value(serde_json::json!({
-            "name": name, "kind": kind, "address": "192.0.2.9", "port": 179,
-            "local_address": null, "asn": 65001, "hold_time": {"secs": 90, "nanos": 0},
-            "connect_retry": {"secs": 1, "nanos": 0}, "passive": false, "dial_only": false,
-            "standby": false, "ebgp_multihop": null, "route_reflector_client": false,
-            "families": {"ipv4": true, "ipv6": true}, "next_hop_v4": null, "next_hop_v6": null,
-            "import": "ownOnly", "export": "ownOnly", "default_originate": false,
-            "max_prefixes": null, "graceful_restart": null
-        }))
-        .unwrap()
+    const OBJECTS: &str = "---
+apiVersion: v1
+kind: Node
+metadata: {name: n1}
+status: {addresses: [{type: InternalIP, address: 192.0.2.1}]}
+---
+apiVersion: v1
+kind: Node
+metadata: {name: n2}
+status: {addresses: [{type: InternalIP, address: 192.0.2.2}]}
+---
+apiVersion: rampart.network/v1alpha1
+kind: BGPPeer
+metadata: {name: tor-a}
+spec: {peerAddress: 192.0.2.9, peerASN: 65001}
+";
+
+    /// A peer of the mesh, n2, and an explicit one.
+    fn desired() -> Desired {
+        let mut reconciler = Reconciler::new("n1", "rampart-system");
+        for manifest in manifest::read(&Arc::from(Path::new("/s/f.yaml")), OBJECTS) {
+            match manifest {
+                Manifest::Good { object, origin } => {
+                    reconciler.handle(&Event::Apply(object, Some(origin)));
+                }
+                Manifest::Bad { faults, .. } => panic!("{faults:?}"),
+            }
+        }
+        reconciler.desired(&[]).0.unwrap()
     }
 
     struct Bench {
@@ -180,25 +200,8 @@ mod tests {
     }
 
     fn bench() -> Bench {
-        let config = Config {
-            asn: bgp::types::Asn(64512),
-            router_id: bgp::types::RouterId(std::net::Ipv4Addr::new(192, 0, 2, 1)),
-            cluster_id: std::net::Ipv4Addr::new(192, 0, 2, 1),
-            hostname: "n1".to_owned(),
-            peers: vec![peer("tor-a", "tor"), peer("n2", "mesh")],
-        };
-        let desired = Desired {
-            config,
-            listen_port: 179,
-            prefixes: vec![],
-            mesh: vec![],
-            reflectors: vec![],
-            network: crate::config::Network::default(),
-            overlay: None,
-            fabric_routes: false,
-        };
         let (view_sender, view) =
-            watch::channel(View { desired: Some(Arc::new(desired)), ..View::default() });
+            watch::channel(View { desired: Some(Arc::new(desired())), ..View::default() });
         let (leader, elected) = watch::channel(false);
         let narrator = Narrator {
             node: "n1".to_owned(),
