@@ -1,7 +1,5 @@
 //! Nodes that peer with each other without any configuration, come, go and change.
 
-#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
-
 use tests::agent::{LIMIT, node};
 use tests::fabric::Fabric;
 use tests::wait::eventually;
