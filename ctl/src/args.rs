@@ -166,7 +166,10 @@ mod tests {
             found.push((path, help));
             return;
         }
-        for verb in command.get_subcommands_mut().filter(|verb| verb.get_name() != "help") {
+        for verb in command
+            .get_subcommands_mut()
+            .filter(|verb| verb.get_name() != "help" && !verb.is_hide_set())
+        {
             leaves(verb, &path, found);
         }
     }

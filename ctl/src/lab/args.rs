@@ -19,16 +19,20 @@ pub struct LabArgs {
 #[derive(Debug, Subcommand)]
 pub enum LabVerb {
     /// Build the lab, or repair what is broken of it
+    #[command(after_help = "Example:\n  rctl lab up --racks 2 --tors 2")]
     Up(UpArgs),
     /// Remove everything the lab made
+    #[command(after_help = "Example:\n  rctl lab down")]
     Down,
     /// Show switches, nodes and pods
+    #[command(after_help = "Example:\n  rctl lab status")]
     Status {
         /// Output format
         #[arg(short, long, value_enum, default_value_t = Format::Text)]
         output: Format,
     },
     /// Run a command inside a node, ToR or pod
+    #[command(after_help = "Example:\n  rctl lab exec r1n1 -- ip route")]
     Exec {
         /// Name of the node, ToR or pod, as `rctl lab status` shows it
         member: String,
@@ -37,12 +41,14 @@ pub enum LabVerb {
         command: Vec<String>,
     },
     /// Connect every pod to every pod and show what got through
+    #[command(after_help = "Example:\n  rctl lab matrix")]
     Matrix {
         /// Output format
         #[arg(short, long, value_enum, default_value_t = Format::Text)]
         output: Format,
     },
     /// Break something, watch, and put it right again
+    #[command(after_help = "Example:\n  rctl lab scenario tor-fail")]
     Scenario {
         /// Which one; `list` names them
         #[arg(value_enum)]
@@ -59,6 +65,7 @@ pub enum LabVerb {
         ports: Vec<Port>,
     },
     /// Connect from here (see exec) and print who answers; exit 1 when nobody does
+    #[command(after_help = "Example:\n  rctl lab exec POD -- rctl lab connect 10.244.1.2:8080")]
     Connect {
         /// `POD:PORT`, `IP:PORT` or `[IPv6]:PORT`
         to: String,
