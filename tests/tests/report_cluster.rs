@@ -2,7 +2,11 @@
 //! roles and the admission policy that are installed, and with those taken away.
 //!
 //! Needs root.
-#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a helper that fails fails its test"
+)]
 
 use std::fs::{self, File};
 use std::process::Stdio;

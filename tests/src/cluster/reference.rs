@@ -69,19 +69,3 @@ fn route_on_tors(cluster: &Cluster, node: &Record, [v4, v6]: [&str; 2]) -> anyho
     }
     Ok(())
 }
-
-/// Static routes to the pods of the nodes that are there now, on every ToR: as the routers of a
-/// flat network have them when the control plane is no node and pods are to reach it by their own
-/// addresses.
-///
-/// # Errors
-/// When a node has no pod CIDRs.
-pub fn route_pods(cluster: &Cluster) -> anyhow::Result<()> {
-    for node in cluster.nodes() {
-        let record = node.record();
-        let cidrs = cluster.kubectl(&["get", "node", &record.name, "-o", CIDRS])?;
-        let (v4, v6) = cidrs.split_once(' ').context("two pod CIDRs")?;
-        route_on_tors(cluster, record, [v4, v6])?;
-    }
-    Ok(())
-}

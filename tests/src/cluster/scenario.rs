@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{anyhow, bail, ensure};
 use serde_json::{Value, json};
 
-use super::fabric::Fabric;
 use super::pod::{self, Pod};
-use super::{Cluster, Options, probe, reference};
+use super::{Cluster, Options, probe};
 
 /// How soon a change must be in force before a test gives up.
 pub const SOON: Duration = Duration::from_secs(10);
@@ -50,9 +49,6 @@ pub fn up_with_rampart(options: Options) -> anyhow::Result<Cluster> {
     cluster.install_rampart()?;
     cluster.wait_agents()?;
     cluster.wait_nodes_ready(INSTALLED)?;
-    if cluster.options().fabric == Fabric::Flat {
-        reference::route_pods(&cluster)?;
-    }
     cluster.wait_dns(INSTALLED)?;
     Ok(cluster)
 }
