@@ -283,7 +283,7 @@ impl Reconciler {
         assemble::assemble(self, links)
     }
 
-    /// What a route reflector on this node should be: see [`clients`].
+    /// What a route reflector on this node should be: see the module `clients`.
     pub fn reflector(&mut self) -> (Option<ReflectorPlan>, Vec<Fault>) {
         clients::assemble(self)
     }

@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(100);
 /// does something about it.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// Says so when all peers of BGPPeer objects are up, or have had [`CHANCE`]. Once only: a switch that
+/// Says so when all peers of BGPPeer objects are up, or have had `CHANCE`. Once only: a switch that
 /// goes away later takes no node out of service.
 pub async fn peers_had_their_chance(mut view: watch::Receiver<View>, done: watch::Sender<bool>) {
     let configured = view.wait_for(|view| view.speaker.is_some()).await;

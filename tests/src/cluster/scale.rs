@@ -67,7 +67,7 @@ impl Listener {
     }
 }
 
-/// Scales from one pod to `pods` at [`RATE`] a second and back to one.
+/// Scales from one pod to `pods` at `RATE` a second and back to one.
 ///
 /// # Errors
 /// When a pod reaches what it must not, or not what it may.

@@ -13,7 +13,7 @@ use super::{Cluster, Options};
 
 /// Specs that need what not every kernel has: sockets of SCTP.
 const SKIP: &str = "SCTP";
-/// Specs of NetworkPolicy in the suite, all of which but those of [`SKIP`] must pass.
+/// Specs of NetworkPolicy in the suite, all of which but those of `SKIP` must pass.
 pub const SPECS: usize = 45;
 /// What CI runs: a dozen specs that between them use every part of the API.
 pub const CHOSEN: [&str; 13] = [
