@@ -144,7 +144,11 @@ fn an_overlay_carries_pods_over_a_fabric_that_does_not_know_them() -> anyhow::Re
     all_reach_all(&cluster, &pods)?;
     // The largest packet that pods of an overlay agree on goes through; new pods have its MTU.
     let late = space.serve(&[("late", "n2")])?.remove(0);
-    let mtu = cluster.pod_exec("overlay", "late", &["cat", "/sys/class/net/eth0/mtu"])?;
+    let mtu = cluster.pod_exec(
+        "overlay",
+        "late",
+        &["sh", "-c", "read mtu < /sys/class/net/eth0/mtu; echo $mtu"],
+    )?;
     ensure!(mtu.trim() == "1450", "{mtu}");
     becomes(&cluster, &late, &pods[0], HTTP, true)?;
     space.apply_policy("late", &json!({"podSelector": {"matchLabels": {"app": "late"}}}))?;

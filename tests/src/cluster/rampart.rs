@@ -137,7 +137,7 @@ impl Node<'_> {
     /// When there is none.
     pub fn agent_pid(&self) -> anyhow::Result<u32> {
         // What the agent itself says counts as its container does.
-        let processes = self.exec(&["pgrep", "-f", "^/rampart agent"])?;
+        let processes = self.exec(&["pgrep", "-f", "^[^ ]*/rampart agent"])?;
         let mut pids = processes.lines().filter_map(|line| line.trim().parse().ok());
         pids.next().context("no agent process")
     }
