@@ -38,7 +38,10 @@ impl Sandbox {
         Self {
             container: format!("container-{name}"),
             netns: format!("/run/netns/{}", namespace.name()),
-            args: format!("K8S_POD_NAMESPACE=shop;K8S_POD_NAME={name};K8S_POD_UID=uid-{name}"),
+            // Runtimes begin with this: plugins of others do not know the rest.
+            args: format!(
+                "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME={name};K8S_POD_UID=uid-{name}"
+            ),
         }
     }
 }

@@ -144,7 +144,8 @@ pub fn ttl_security(implementation: Implementation, asn: u32) {
     drop(pair);
     let ours = Options { node_ttl_security: true, ..Options::default() };
     let pair = Pair::start_with(implementation, asn, Transport::PerFamily, ours);
-    eventually(PATIENCE, "the agent tells what is the matter", || {
+    // A session that hears nothing ends with the hold timer, and each side may try twice meanwhile.
+    eventually(3 * PATIENCE, "the agent tells what is the matter", || {
         let problems = pair.problems();
         pair.peers().len() == 2 && problems.matches("ttlSecurity").count() >= 2
     });
