@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
 use crate::bgp::DriverEvent;
+use crate::cni::gate::Gate;
 use crate::kernel::route::{Events, RouteEvent, Routes};
 use crate::observe::problems::Complaint;
 use crate::observe::recorder::{Direction, Stage};
@@ -26,6 +27,7 @@ pub struct Herald {
     view: watch::Receiver<View>,
     policy: mpsc::Sender<Message>,
     routes: Routes,
+    gate: Gate,
 }
 
 impl Herald {
@@ -37,8 +39,9 @@ impl Herald {
         view: watch::Receiver<View>,
         policy: mpsc::Sender<Message>,
         routes: Routes,
+        gate: Gate,
     ) -> Self {
-        Self { problems, recorder, view, policy, routes }
+        Self { problems, recorder, view, policy, routes, gate }
     }
 
     /// Runs until both sources have ended.
@@ -192,6 +195,9 @@ impl Herald {
             }
             RouteEvent::Trouble(what) => warn!(problem = %what, "route netlink failed"),
             RouteEvent::Interface { address, interface } => {
+                if interface.is_none() && self.gate.restore(address).await.is_err() {
+                    warn!("the task of attachments has ended");
+                }
                 if self.policy.send(Message::Interface { address, interface }).await.is_err() {
                     warn!("the policy task has ended");
                 }

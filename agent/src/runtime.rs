@@ -264,6 +264,7 @@ fn start(
         view.clone(),
         policy_sender.clone(),
         routes.clone(),
+        gate.clone(),
     );
     watchdog.task("the herald", herald.run(bgp_events, route_events));
     let (overlay_changes, _) =
@@ -317,7 +318,8 @@ fn report(args: &AgentArgs, connection: Connection, core: &Core, watchdog: &Watc
 
 /// Opens both doors: the control socket, and the address of metrics.
 async fn serve_control(args: &AgentArgs, core: &Core, listener: UnixListener) {
-    spawn("control", control::serve_socket(listener, core.clone()));
+    let path = args.run_dir.join(api::constant::SOCKET_NAME);
+    spawn("control", control::serve_socket(listener, path, core.clone()));
     match TcpListener::bind(args.metrics_address).await {
         Ok(listener) => {
             spawn("metrics", control::serve_metrics(listener, core.clone()));

@@ -1,6 +1,10 @@
 //! ADD returns when the pod's policy is in the kernel, and says what is missing when it does not; an
 //! agent that starts again knows the pods that are there.
-#![expect(clippy::indexing_slicing, reason = "a helper that fails fails its test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a helper that fails fails its test"
+)]
 
 use std::process::Command;
 use std::time::Duration;
@@ -97,6 +101,51 @@ fn status_names_the_missing_host_local() {
     eventually(LIMIT, "the agent complains", || {
         node.agent().problems().iter().any(|p| p.code.0 == 3022 && p.message.contains("host-local"))
     });
+}
+
+#[test]
+fn routes_and_link_of_a_pod_that_somebody_takes_away_are_put_back() {
+    let objects = pending_pod("a", "n1") + &pending_pod("b", "n1");
+    let mut node = CniNode::new("gate-repair", &objects);
+    node.start();
+    let (first, second) = (Namespace::new("gate-a"), Namespace::new("gate-b"));
+    serve(&first);
+    let all = addresses(&node.call("ADD", &Sandbox::of("a", &first)).good());
+    node.call("ADD", &Sandbox::of("b", &second)).good();
+    let reached = |node: &CniNode, what: &str| {
+        eventually(LIMIT, what, || all.iter().all(|address| connects(&second, *address, SOON)));
+        let told = node.agent().problems();
+        assert!(told.iter().any(|p| p.code.0 == 3002 && p.subject == "Pod shop/a"), "{told:?}");
+    };
+    for family in ["-4", "-6"] {
+        node.namespace.output("ip", &[family, "route", "flush", "proto", "83"]);
+    }
+    reached(&node, "routes are back");
+    let endpoints = node.agent().endpoints();
+    let a = endpoints.iter().find(|endpoint| endpoint.name == "a").unwrap();
+    let interface = a.interface.clone().unwrap();
+    node.namespace.output("ip", &["link", "set", &interface, "down"]);
+    reached(&node, "the link is up again");
+    // What was lost while nobody looked.
+    node.kill_agent();
+    for family in ["-4", "-6"] {
+        node.namespace.output("ip", &[family, "route", "flush", "proto", "83"]);
+    }
+    node.start_agent();
+    reached(&node, "routes are back after a restart");
+}
+
+#[test]
+fn a_control_socket_that_somebody_removes_is_made_anew() {
+    let mut node = CniNode::new("gate-socket", &pending_pod("a", "n1"));
+    node.start();
+    let pod = Namespace::new("gate-a");
+    std::fs::remove_file(node.directory.join("run/agent.sock")).unwrap();
+    let mut config = impatient(&node);
+    config["cniVersion"] = json!("1.1.0");
+    let sandbox = Sandbox::of("a", &pod);
+    eventually(LIMIT, "STATUS is good again", || node.call_with("STATUS", &sandbox, &config).ok);
+    node.call_with("ADD", &sandbox, &config).good();
 }
 
 #[test]

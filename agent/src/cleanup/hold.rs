@@ -6,12 +6,10 @@ use std::convert::Infallible;
 use api::constant::SOCKET_NAME;
 use api::control::{Error, Uninstalled};
 use api::error_code;
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -19,9 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, info, warn};
 
 use super::{Args, CleanupError};
-use crate::control;
-
-type Answer = Response<Full<Bytes>>;
+use crate::control::{self, Answer, respond};
 
 /// Answers until SIGTERM or SIGINT.
 pub(super) fn run(args: &Args, result: &Uninstalled) -> Result<(), CleanupError> {
@@ -116,13 +112,6 @@ fn json<T: serde::Serialize>(status: StatusCode, value: &T) -> Answer {
         Ok(body) => respond(status, "application/json", body),
         Err(_) => respond(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", Vec::new()),
     }
-}
-
-fn respond(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    answer
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use api::cni::{Attachment, AttachmentId};
@@ -16,8 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 
-use super::name;
 use super::store::Store;
+use super::{name, plugin};
 use crate::observe::problems::Complaint;
 use crate::observe::{Area, Problems};
 use crate::reconcile_policy::Message;
@@ -43,6 +44,7 @@ enum Request {
         valid: BTreeSet<AttachmentId>,
         done: oneshot::Sender<io::Result<Vec<Attachment>>>,
     },
+    Restore(IpAddr),
     List(oneshot::Sender<Vec<Attachment>>),
 }
 
@@ -105,6 +107,15 @@ impl Gate {
         answer.await.map_err(|_| Stopped)
     }
 
+    /// The kernel does not route this address to a pod any more: if its pod still runs, somebody else
+    /// has taken the route away or the link down, and both are put back.
+    ///
+    /// # Errors
+    /// The task has ended.
+    pub async fn restore(&self, address: IpAddr) -> Result<(), Stopped> {
+        self.send(Request::Restore(address)).await
+    }
+
     /// All attachments.
     ///
     /// # Errors
@@ -124,6 +135,7 @@ pub struct GateTask {
     suspects: BTreeSet<AttachmentId>,
     store: Store,
     policy: mpsc::Sender<Message>,
+    problems: Problems,
     inbox: mpsc::Receiver<Request>,
 }
 
@@ -155,7 +167,8 @@ impl GateTask {
         }
         // Full means that the disk is slow: runtimes wait with us.
         let (sender, inbox) = mpsc::channel(64);
-        let task = Self { attachments, suspects: BTreeSet::new(), store, policy, inbox };
+        let problems = problems.clone();
+        let task = Self { attachments, suspects: BTreeSet::new(), store, policy, problems, inbox };
         Ok((task, Gate(sender)))
     }
 
@@ -189,7 +202,7 @@ impl GateTask {
                 self.tell(message).await;
                 self.attachments.insert(id, (*attachment).clone());
                 let store = self.store.clone();
-                let result = on_disk(move || store.write(&attachment)).await;
+                let result = blocking(move || store.write(&attachment)).await;
                 // Who does not wait any more calls DEL.
                 written.send(result).ok();
             }
@@ -208,6 +221,7 @@ impl GateTask {
                 }
                 done.send(result.map(|()| stale)).ok();
             }
+            Request::Restore(address) => self.restore(address).await,
             Request::List(done) => {
                 done.send(self.attachments.values().cloned().collect()).ok();
             }
@@ -219,7 +233,29 @@ impl GateTask {
             self.tell(Message::Detach { id: name::key(id) }).await;
         }
         let (store, id) = (self.store.clone(), id.clone());
-        on_disk(move || store.remove(&id)).await
+        blocking(move || store.remove(&id)).await
+    }
+
+    async fn restore(&self, address: IpAddr) {
+        let ours = |a: &&Attachment| {
+            a.addresses.contains(&address) && name::is_host_interface(&a.interface)
+        };
+        let Some(attachment) = self.attachments.values().find(ours).cloned() else { return };
+        let subject = format!("Pod {}/{}", attachment.namespace, attachment.pod);
+        let interface = attachment.interface.clone();
+        let restored = blocking(move || Ok(plugin::restore_host_side(&attachment))).await;
+        match restored {
+            Ok(Ok(false)) => {}
+            Ok(Ok(true)) => {
+                let words = format!("{address} was not routed to {interface} any more");
+                let complaint = Complaint::new(error_code::ROUTE_DRIFT, subject, words);
+                self.problems.note(Area::Route, format!("pod {address}"), complaint);
+            }
+            Ok(Err(failure)) => {
+                warn!(%address, error = failure.message, "route to a pod not restored");
+            }
+            Err(error) => warn!(%address, %error, "route to a pod not restored"),
+        }
     }
 
     async fn tell(&self, message: Message) {
@@ -244,7 +280,8 @@ impl GateTask {
     }
 }
 
-async fn on_disk<T: Send + 'static>(
+/// Where waiting does no harm.
+async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?

@@ -7,7 +7,8 @@
 //!   is in the kernel, the store keeps attachments over a restart, the installer puts plugin and network
 //!   list on the node.
 //!
-//! The plugin never programs policy, and the agent never makes a pod's interface.
+//! The plugin never programs policy, and the agent never makes a pod's interface; but when somebody
+//! else takes routes of a pod away, the agent puts them back as the plugin made them.
 
 pub(crate) mod conflist;
 pub mod gate;

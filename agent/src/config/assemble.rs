@@ -206,8 +206,16 @@ impl Context<'_> {
             return None;
         }
         Some(PeerConfig {
-            name: node.name.clone(),
-            kind: PeerKind::Mesh,
+            import: Policy::Accept(announced(node, self.settings)),
+            ..self.inner_peer(&node.name, PeerKind::Mesh, address, local)
+        })
+    }
+
+    /// Another speaker of the cluster: as a node's agent is to us, but nothing is taken from it.
+    fn inner_peer(&self, name: &str, kind: PeerKind, address: IpAddr, local: IpAddr) -> PeerConfig {
+        PeerConfig {
+            name: name.to_owned(),
+            kind,
             address,
             port: self.settings.listen_port,
             // The other side knows us by this address only.
@@ -224,14 +232,13 @@ impl Context<'_> {
             families: Families::ALL,
             next_hop_v4: self.own_v4(),
             next_hop_v6: self.own_v6(),
-            import: Policy::Accept(announced(node, self.settings)),
+            import: Policy::Accept(Vec::new()),
             export: Policy::OwnOnly,
             default_originate: false,
             max_prefixes: None,
-            graceful_restart: Some(GracefulRestart::of(PeerKind::Mesh)),
-        })
+            graceful_restart: Some(GracefulRestart::of(kind)),
+        }
     }
-
     /// A reflector of the cluster at one of these addresses. It may be on our own node.
     fn reflector_peer(&self, pod: &str, addresses: &[IpAddr]) -> Option<PeerConfig> {
         let (address, local) = self.own.way_to(addresses)?;
@@ -243,29 +250,12 @@ impl Context<'_> {
         });
         let cluster: Vec<PrefixMatch> = cluster.collect();
         Some(PeerConfig {
-            name: pod.to_owned(),
-            kind: PeerKind::Reflector,
-            address,
             port: REFLECTOR_PORT,
-            local_address: Some(local),
-            asn: self.settings.asn,
             hold_time: REFLECTOR_HOLD_TIME,
-            connect_retry: CONNECT_RETRY,
-            passive: false,
             // Who connects from there is the agent of that node.
             dial_only: true,
-            standby: false,
-            ebgp_multihop: None,
-            ttl_security: false,
-            route_reflector_client: false,
-            families: Families::ALL,
-            next_hop_v4: self.own_v4(),
-            next_hop_v6: self.own_v6(),
             import: if cluster.is_empty() { Policy::All } else { Policy::Accept(cluster) },
-            export: Policy::OwnOnly,
-            default_originate: false,
-            max_prefixes: None,
-            graceful_restart: Some(GracefulRestart::of(PeerKind::Reflector)),
+            ..self.inner_peer(pod, PeerKind::Reflector, address, local)
         })
     }
 

@@ -12,5 +12,6 @@ mod server;
 mod views;
 
 pub use self::core::{Core, Parts};
+pub(crate) use server::{Answer, respond};
 pub use server::{bind, serve_metrics, serve_socket};
 pub(crate) use server::{is_allowed, serve_connection};

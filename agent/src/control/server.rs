@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ use crate::observe::metrics;
 const CONNECTIONS: usize = 1024;
 /// How long a request may take to arrive.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often it is looked whether the socket is still there.
+const LOOK: Duration = Duration::from_secs(1);
 /// After accepting failed (too many open files).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// `synced` without `timeout_ms`.
@@ -40,7 +42,7 @@ const SYNCED_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest `timeout_ms`.
 const SYNCED_LONGEST: Duration = Duration::from_secs(600);
 
-pub(super) type Answer = Response<Full<Bytes>>;
+pub(crate) type Answer = Response<Full<Bytes>>;
 
 /// Opens the control socket, for the owner only. One that a dead agent left behind is replaced; the
 /// caller holds the lock of the directory.
@@ -64,12 +66,35 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Serves the control socket.
-pub async fn serve_socket(listener: UnixListener, core: Core) {
+fn inode_of(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|metadata| metadata.ino())
+}
+
+/// Serves the control socket at `path`, and makes it anew when somebody removes it: without it no pod
+/// starts, and an agent that looks well is not restarted.
+pub async fn serve_socket(mut listener: UnixListener, path: PathBuf, core: Core) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut look = tokio::time::interval(LOOK);
+    let mut inode = inode_of(&path);
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-        match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = look.tick() => {
+                if inode_of(&path) != inode {
+                    match bind(&path) {
+                        Ok(anew) => {
+                            warn!(path = %path.display(), "somebody removed the control socket; made anew");
+                            listener = anew;
+                            inode = inode_of(&path);
+                        }
+                        Err(error) => warn!(%error, "control socket cannot be made anew"),
+                    }
+                }
+                continue;
+            }
+        };
+        match accepted {
             Ok((stream, _)) if is_allowed(&stream) => {
                 let core = core.clone();
                 let handler = move |request| control(core.clone(), request);
@@ -262,7 +287,7 @@ fn text(status: StatusCode, body: String) -> Answer {
     respond(status, "text/plain; charset=utf-8", body.into_bytes())
 }
 
-fn respond(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Answer {
+pub(crate) fn respond(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Answer {
     let mut answer = Response::new(Full::new(Bytes::from(body)));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));

@@ -138,6 +138,7 @@ fn peers_established(explicit: &[&PeerView], mesh_up: usize, mesh: usize) -> Con
     let up = explicit.len().saturating_sub(down.len());
     let mesh_is_fine = mesh_up.saturating_mul(2) >= mesh;
     let reason = match explicit.len() {
+        0 if mesh == 0 => "NoPeers".to_owned(),
         0 if mesh_is_fine => "MeshEstablished".to_owned(),
         _ if !mesh_is_fine => "MeshDown".to_owned(),
         all => format!("{up}of{all}"),

@@ -39,6 +39,7 @@ impl ValueEnum for Kind {
                 "networkpolicies",
                 "netpol",
                 "netpols",
+                "np",
             ]),
             Self::Endpoints => {
                 PossibleValue::new("endpoints").aliases(["endpoint", "ep", "pods", "pod"])

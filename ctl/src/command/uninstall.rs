@@ -136,7 +136,7 @@ async fn plan(
                 count => format!("   and with it {count} objects!"),
             }
         } else if object.types.as_ref().is_some_and(|types| types.kind == "Namespace") {
-            "   and with it all that is in it, also Secrets of peers!".to_owned()
+            "   and with it all that is in it!".to_owned()
         } else {
             String::new()
         };

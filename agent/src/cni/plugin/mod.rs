@@ -25,17 +25,30 @@ mod sysctl;
 pub mod version;
 mod wiring;
 
+use api::cni::Attachment;
 use std::io::{self, Read as _, Write as _};
 use std::process::ExitCode;
 
 use serde_json::Value;
 
+use super::name;
 use error::{ErrorCode, Failure};
 use input::{Command, Config};
 use version::Version;
 
 /// No configuration of a network is longer.
 const INPUT_LIMIT: u64 = 4 << 20;
+
+/// Puts the host side of a pod back as ADD left it: link, neighbour entries, routes. False if the
+/// interface is gone, as it is when the pod ends.
+///
+/// # Errors
+/// The kernel does not take it.
+pub fn restore_host_side(attachment: &Attachment) -> Result<bool, Failure> {
+    let (_, pod_mac) = name::macs(&attachment.id);
+    let mut requests = wiring::requests()?;
+    wiring::restore(&mut requests, &attachment.interface, pod_mac, &attachment.addresses)
+}
 
 /// Whether the program was called as the plugin.
 #[must_use]

@@ -212,18 +212,42 @@ pub(super) fn host_side(requests: &mut Requests, pair: &Pair<'_>) -> Result<(), 
     let v6 = pair.addresses.iter().any(IpAddr::is_ipv6);
     sysctl::host_side(pair.host, v6)?;
     let (_, pod_mac) = pair.macs;
+    lead_to_pod(requests, index, pair.host, Some(pair.alias), pod_mac, pair.addresses)
+}
+
+/// The host side of a pod that runs as ADD left it; false if there is no such interface any more.
+pub(super) fn restore(
+    requests: &mut Requests,
+    host: &str,
+    pod_mac: Mac,
+    addresses: &[IpAddr],
+) -> Result<bool, Failure> {
+    let Some(link) = link(requests, host)? else { return Ok(false) };
+    lead_to_pod(requests, link.header.index, host, None, pod_mac, addresses).map(|()| true)
+}
+
+fn lead_to_pod(
+    requests: &mut Requests,
+    index: u32,
+    host: &str,
+    alias: Option<&str>,
+    pod_mac: Mac,
+    addresses: &[IpAddr],
+) -> Result<(), Failure> {
     let mut steps = Steps::new(requests);
-    steps.push(format!("set {} up", pair.host), 0, up(index, Some(pair.alias)));
-    if v6 && let Some(gateway) = gateway(false) {
-        let what = format!("give {} the address {gateway}", pair.host);
+    steps.push(format!("set {host} up"), 0, up(index, alias));
+    if addresses.iter().any(IpAddr::is_ipv6)
+        && let Some(gateway) = gateway(false)
+    {
+        let what = format!("give {host} the address {gateway}");
         steps.push(what, NLM_F_CREATE | NLM_F_REPLACE, address(index, gateway, 64));
     }
-    for pod in pair.addresses {
-        let what = format!("enter {pod} as a neighbour on {}", pair.host);
+    for pod in addresses {
+        let what = format!("enter {pod} as a neighbour on {host}");
         steps.push(what, NLM_F_CREATE | NLM_F_REPLACE, neighbour(index, *pod, pod_mac));
         let mut route = route(index, Some(*pod));
         route.header.protocol = RouteProtocol::Other(POD_ROUTE_PROTOCOL);
-        let what = format!("route {pod} to {}", pair.host);
+        let what = format!("route {pod} to {host}");
         let message = RouteNetlinkMessage::NewRoute(route);
         steps.push(what, NLM_F_CREATE | NLM_F_REPLACE, message);
     }
