@@ -1,10 +1,6 @@
 //! ADD returns when the pod's policy is in the kernel, and says what is missing when it does not; an
 //! agent that starts again knows the pods that are there.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a helper that fails fails its test"
-)]
+#![expect(clippy::indexing_slicing, reason = "a helper that fails fails its test")]
 
 use std::process::Command;
 use std::time::Duration;

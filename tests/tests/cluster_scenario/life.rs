@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use tests::cluster::Cluster;
-use tests::cluster::rampart::AGENT;
 use tests::cluster::scenario::{HTTP, Space, becomes};
 
 use crate::cluster;
@@ -53,7 +52,7 @@ fn a_node_that_is_deleted_comes_back_with_another_pod_cidr() -> anyhow::Result<(
         Ok(pod_cidrs(&cluster, "n3").is_ok_and(|now| !now.is_empty() && now != before))
     })?;
     cluster.wait(&["--for=condition=Ready", "node/n3"], JOIN)?;
-    cluster.kubectl(&["rollout", "status", "-n", "rampart-system", AGENT, "--timeout=60s"])?;
+    cluster.wait_agents()?;
     let guest = space.serve(&[("guest", "n3")])?.remove(0);
     becomes(&cluster, &stay, &guest, HTTP, true)?;
     becomes(&cluster, &guest, &stay, HTTP, true)?;
