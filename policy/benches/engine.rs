@@ -170,5 +170,40 @@ fn cold(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, events, cold);
+/// Policies that come one after the other and select the same pods, each in a transaction of its own
+/// and all in one.
+fn load(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("1000 policies of the same pod");
+    group.sample_size(10);
+    group.throughput(Throughput::Elements(1000));
+    let policies = || {
+        let cluster = cluster(1, 100, 1000);
+        cluster.into_iter().filter(|event| {
+            matches!(event, Event::Apply(Object::NetworkPolicy(policy))
+                if policy.metadata.name.as_deref() != Some("peers"))
+        })
+    };
+    let start = || (programmed(cluster(1, 100, 0)), policies().collect::<Vec<_>>());
+    for at_once in [1, 10, 1000] {
+        group.bench_function(format!("{at_once} in a transaction"), |bench| {
+            bench.iter_batched(
+                start,
+                |(mut engine, policies)| {
+                    for some in policies.chunks(at_once) {
+                        for event in some {
+                            engine.handle(event.clone());
+                        }
+                        let transaction = engine.poll_transaction().expect("a change");
+                        engine.acknowledge(transaction.id, Ok(()));
+                    }
+                    engine
+                },
+                BatchSize::PerIteration,
+            );
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, events, cold, load);
 criterion_main!(benches);

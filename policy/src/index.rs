@@ -4,73 +4,19 @@
 //! with the selectors that could match it: they are filed by namespace and by a label that they
 //! require.
 
+mod query;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
-use crate::input::{LabelSelector, Labels, ObjectName, Pod};
+use crate::input::{Labels, ObjectName, Pod};
+pub(crate) use query::{NamespaceQuery, PodQuery};
 
 pub(crate) type PodId = u64;
 pub(crate) type SelectorId = u64;
-
-/// Pods by namespace and labels: what a selector of the API comes down to.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct PodQuery {
-    pub(crate) namespaces: NamespaceQuery,
-    pub(crate) pods: LabelSelector,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum NamespaceQuery {
-    Named(Box<str>),
-    /// A namespace that we have not heard of matches no selector, not even the empty one.
-    Selected(LabelSelector),
-}
-
-impl PodQuery {
-    /// Pods of one namespace.
-    pub(crate) fn pods_of(namespace: &str, pods: LabelSelector) -> Self {
-        Self { namespaces: NamespaceQuery::Named(namespace.into()), pods }
-    }
-
-    fn matches(&self, namespace: &str, namespace_labels: Option<&Labels>, pod: &Labels) -> bool {
-        let in_namespace = match &self.namespaces {
-            NamespaceQuery::Named(name) => **name == *namespace,
-            NamespaceQuery::Selected(selector) => {
-                namespace_labels.is_some_and(|labels| selector.matches(labels))
-            }
-        };
-        in_namespace && self.pods.matches(pod)
-    }
-
-    /// Where the selector is filed: one file, or one for each value that its anchor admits.
-    fn files(&self) -> Vec<u64> {
-        let namespace = match &self.namespaces {
-            NamespaceQuery::Named(name) => Some(&**name),
-            NamespaceQuery::Selected(_) => None,
-        };
-        match self.pods.anchor() {
-            None => vec![file(namespace, None)],
-            Some((key, values)) => {
-                values.iter().map(|value| file(namespace, Some((key, value)))).collect()
-            }
-        }
-    }
-}
-
-/// Text that is equal for equal queries only.
-impl fmt::Display for PodQuery {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.namespaces {
-            NamespaceQuery::Named(name) => write!(f, "namespace {name:?}")?,
-            NamespaceQuery::Selected(selector) => write!(f, "namespaces [{selector}]")?,
-        }
-        write!(f, " pods [{}]", self.pods)
-    }
-}
 
 /// A collision of two files only costs a comparison.
 fn file(namespace: Option<&str>, label: Option<(&str, &str)>) -> u64 {
@@ -269,7 +215,7 @@ impl Index {
                     && query.matches(namespace, self.namespaces.get(namespace), &entry.pod.labels)
             })
         };
-        match &query.namespaces {
+        match query.namespaces() {
             NamespaceQuery::Named(name) => self.pods_in(name).into_iter().filter(matches).collect(),
             NamespaceQuery::Selected(_) => self.names.values().copied().filter(matches).collect(),
         }

@@ -1,5 +1,6 @@
 //! Pods of our node: their chains, and the elements that dispatch to them.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::Engine;
@@ -100,9 +101,8 @@ impl Engine {
             Some(Some(plan)) if self.content.acquire_again(*plan) => return Some(*plan),
             Some(Some(_)) | None => {}
         }
-        let names = self.policies_of(&question.subjects);
-        let policies =
-            names.filter_map(|name| Some((&*name.namespace, &self.policies.get(name)?.policy)));
+        let policies = question.subjects.iter().filter_map(|subject| self.subjects.get(subject));
+        let policies = policies.flat_map(BTreeMap::values);
         let effective = Effective::of(direction, &entry.pod, policies);
         let plan = effective
             .map(|effective| self.content.acquire(effective, &mut self.index, &mut self.delta));
@@ -118,7 +118,8 @@ impl Engine {
         &'a self,
         selectors: &'a [u64],
     ) -> impl Iterator<Item = &'a ObjectName> {
-        selectors.iter().filter_map(|selector| self.subjects.get(selector)).flatten()
+        let subjects = selectors.iter().filter_map(|selector| self.subjects.get(selector));
+        subjects.flat_map(BTreeMap::keys)
     }
 
     fn isolate(

@@ -35,6 +35,7 @@ use crate::nft::delta::Delta;
 use crate::nft::ir::{Chain, Table};
 use crate::nft::transaction::{ApplyError, Transaction};
 use crate::nft::{baseline, text};
+use crate::resolve::Grants;
 use attachment::{Attached, Attachments};
 use endpoint::{AddressState, Endpoint, Question};
 use object::StoredPolicy;
@@ -47,8 +48,8 @@ pub struct Engine {
     node: String,
     index: Index,
     policies: BTreeMap<ObjectName, StoredPolicy>,
-    /// Policies by the selector of their subject.
-    subjects: BTreeMap<SelectorId, BTreeSet<ObjectName>>,
+    /// What policies grant, by the selector of their subject.
+    subjects: BTreeMap<SelectorId, BTreeMap<ObjectName, Grants>>,
     pod_cidrs: Vec<IpNet>,
     /// Addresses of pods, and the pods that claim them: hardly ever more than one.
     claimants: FxHashMap<IpAddr, SmallVec<[PodId; 2]>>,

@@ -9,6 +9,7 @@ use crate::event::{Key, Kind, Object};
 use crate::fault::{Fault, FieldFault, Path, Reason};
 use crate::index::{Entry, PodId, PodQuery, SelectorId, changes};
 use crate::input::{Labels, ObjectName, Pod, Policy, pod_cidrs};
+use crate::resolve::Grants;
 
 /// A policy in force.
 #[derive(Debug)]
@@ -188,7 +189,8 @@ impl Engine {
             let query = PodQuery::pods_of(&key.namespace, policy.subject.clone());
             let subject = self.index.acquire(&query);
             self.remove_policy(&name);
-            self.subjects.entry(subject).or_default().insert(name.clone());
+            let grants = Grants::new(&key.namespace, &policy);
+            self.subjects.entry(subject).or_default().insert(name.clone(), grants);
             self.policies.insert(name, StoredPolicy { policy, clean, subject });
             self.subject_stale(subject);
         }

@@ -14,19 +14,20 @@
 //! 6. drop.
 
 mod class;
+mod peers;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::Arc;
 
 use super::ir::{
     Chain, Element, Field, IpFamily, Match, Rule, Set, SetSpec, Side, Type, Value, Verdict,
 };
 use super::{name, range, text};
-use crate::index::{NamespaceQuery, PodQuery};
-use crate::input::{Block, Direction, LabelSelector};
+use crate::index::PodQuery;
+use crate::input::{Block, Direction};
 use crate::resolve::{Effective, PeerSpec, PortSet};
 use class::Classes;
+pub(crate) use peers::{PeerSet, Source};
 
 /// A selector with more ports than this goes by class: its members are not multiplied with them.
 const MAX_PORTS_OF_PEER: usize = 16;
@@ -41,65 +42,11 @@ pub(crate) struct Plan {
     /// The stages, in order.
     pub(crate) rules: Vec<Rule>,
     /// Sets of pod addresses that the rules name, there for both families.
-    pub(crate) peer_sets: BTreeSet<PeerSet>,
+    pub(crate) peer_sets: BTreeSet<Arc<PeerSet>>,
     /// Sets whose content is in the policy's text.
     pub(crate) fixed_sets: BTreeMap<String, Set>,
     /// Class chains.
     pub(crate) chains: BTreeMap<String, Chain>,
-}
-
-/// A set of the addresses of pods, alone or with protocol and port.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct PeerSet {
-    pub(crate) with_ports: bool,
-    pub(crate) sources: BTreeSet<Source>,
-}
-
-/// Part of a [`PeerSet`]: these pods, as far as they lie within the block, with these ports.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Source {
-    pub(crate) query: PodQuery,
-    pub(crate) within: Option<Block>,
-    pub(crate) ports: PortSet,
-}
-
-impl PeerSet {
-    fn any_port<'a>(queries: impl Iterator<Item = &'a PodQuery>) -> Self {
-        let source = |query: &PodQuery| Source {
-            query: query.clone(),
-            within: None,
-            ports: PortSet::everything(),
-        };
-        Self { with_ports: false, sources: queries.map(source).collect() }
-    }
-
-    /// Names of its sets, v4 and v6.
-    pub(crate) fn names(&self) -> [String; 2] {
-        let hash = name::digest(&self.to_string());
-        let kind = if self.with_ports { "peer-ports" } else { "peers" };
-        [format!("{kind}4/{hash}"), format!("{kind}6/{hash}")]
-    }
-
-    pub(crate) fn spec(&self, family: IpFamily) -> SetSpec {
-        let mut key = vec![address_type(family)];
-        if self.with_ports {
-            key.extend([Type::Proto, Type::Port]);
-        }
-        SetSpec { key, interval: false, verdict_map: false }
-    }
-}
-
-impl fmt::Display for PeerSet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Source { query, within, ports } in &self.sources {
-            write!(f, "{query}")?;
-            if let Some(block) = within {
-                write!(f, " within {block}")?;
-            }
-            writeln!(f, " ports [{ports}]")?;
-        }
-        Ok(())
-    }
 }
 
 /// See the module.
@@ -128,7 +75,7 @@ pub(crate) fn compile(effective: &Effective) -> Plan {
 /// The grants of an effective policy, sorted by the stage that takes them.
 #[derive(Default)]
 struct Stages<'a> {
-    peer_ports: BTreeSet<Source>,
+    peer_ports: Vec<Source>,
     peers: Vec<&'a PodQuery>,
     ports: PortSet,
     blocks: Vec<&'a Block>,
@@ -159,21 +106,26 @@ impl<'a> Stages<'a> {
     }
 
     fn add_pods(&mut self, peer: &'a PeerSpec, query: &PodQuery, ports: &Arc<PortSet>) {
+        if ports.is_narrow(MAX_PORTS_OF_PEER) {
+            let ports = Arc::clone(ports);
+            self.peer_ports.push(Source { query: query.clone(), within: None, ports });
+            return;
+        }
         let (narrow, wide) = ports.split(MAX_PORTS_OF_PEER);
         self.classes.add(peer, &Arc::new(wide));
         let ports = narrow.with_names(ports);
         if !ports.is_empty() {
-            self.peer_ports.insert(Source { query: query.clone(), within: None, ports });
+            let ports = Arc::new(ports);
+            self.peer_ports.push(Source { query: query.clone(), within: None, ports });
         }
     }
 
     /// A named port is a port of a pod: beside a CIDR or nothing it means the pods there.
-    fn add_names(&mut self, within: Option<&Block>, ports: &PortSet) {
+    fn add_names(&mut self, within: Option<&Arc<Block>>, ports: &PortSet) {
         let ports = ports.named();
         if !ports.is_empty() {
-            let namespaces = NamespaceQuery::Selected(LabelSelector::default());
-            let query = PodQuery { namespaces, pods: LabelSelector::default() };
-            self.peer_ports.insert(Source { query, within: within.cloned(), ports });
+            let (query, ports) = (PodQuery::everybody(), Arc::new(ports));
+            self.peer_ports.push(Source { query, within: within.cloned(), ports });
         }
     }
 }
@@ -188,8 +140,7 @@ impl Builder {
     fn build(&mut self, stages: &Stages<'_>) {
         let mut rules = Vec::new();
         if !stages.peer_ports.is_empty() {
-            let sources = stages.peer_ports.clone();
-            rules.extend(self.peers(PeerSet { with_ports: true, sources }));
+            rules.extend(self.peers(PeerSet::with_ports(stages.peer_ports.clone())));
         }
         if !stages.peers.is_empty() {
             rules.extend(self.peers(PeerSet::any_port(stages.peers.iter().copied())));
@@ -204,10 +155,9 @@ impl Builder {
     }
 
     fn peers(&mut self, set: PeerSet) -> [Rule; 2] {
-        let names = set.names();
-        let with_ports = set.with_ports;
-        self.plan.peer_sets.insert(set);
-        let mut names = names.into_iter();
+        let mut names = set.names().into_iter();
+        let with_ports = set.has_ports();
+        self.plan.peer_sets.insert(Arc::new(set));
         FAMILIES.map(|family| {
             let mut key = vec![Field::Address(family, self.side)];
             if with_ports {

@@ -142,7 +142,12 @@ impl Content {
         self.next_id
     }
 
-    fn acquire_peers(&mut self, set: &PeerSet, index: &mut Index, delta: &mut Delta) -> PeerSetId {
+    fn acquire_peers(
+        &mut self,
+        set: &Arc<PeerSet>,
+        index: &mut Index,
+        delta: &mut Delta,
+    ) -> PeerSetId {
         if let Some(id) = self.peer_set_ids.get(set)
             && let Some(entry) = self.peer_sets.get_mut(id)
         {
@@ -151,8 +156,8 @@ impl Content {
         }
         let id = self.next_id();
         let mut peers = Vec::new();
-        let mut selectors = Vec::with_capacity(set.sources.len());
-        for source in &set.sources {
+        let mut selectors = Vec::with_capacity(set.sources().len());
+        for source in set.sources() {
             let selector = index.acquire(&source.query);
             selectors.push(selector);
             let feed = Feed { set: id, source: source.clone() };
@@ -162,7 +167,7 @@ impl Content {
             }
         }
         let mut entry = PeerSetEntry {
-            set: Arc::new(set.clone()),
+            set: Arc::clone(set),
             names: set.names(),
             selectors,
             more: FxHashMap::default(),

@@ -6,7 +6,7 @@ pub(crate) mod content;
 pub(crate) mod delta;
 pub mod ir;
 pub(crate) mod masquerade;
-mod name;
+pub(crate) mod name;
 pub(crate) mod overlay;
 mod range;
 pub mod text;

@@ -10,7 +10,13 @@ const MAX_PART: usize = 63;
 /// 128 bits of SHA-256 in hex. Whoever writes policies controls the text, so the hash must be one
 /// for which nobody can find two texts: they would share a set.
 pub(crate) fn digest(text: &str) -> String {
-    hex(text, 16)
+    format!("{:032x}", number(text.as_bytes()))
+}
+
+/// [`digest`] as a number.
+pub(crate) fn number(octets: &[u8]) -> u128 {
+    let hash = Sha256::digest(octets);
+    hash.iter().take(16).fold(0, |number, octet| number << 8 | u128::from(*octet))
 }
 
 /// Chain of a pod: `in/NAMESPACE/POD/HASH`. The hash tells apart what was cut or replaced.

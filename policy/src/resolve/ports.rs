@@ -1,7 +1,6 @@
 //! Sets of ports in canonical form.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use crate::input::Protocol;
@@ -55,6 +54,29 @@ impl PortSet {
             (narrow, wide) = (Self::default(), Self { ranges: self.ranges.clone(), ..wide });
         }
         (narrow, wide)
+    }
+
+    /// [`PortSet::split`] would leave all of it to be taken number by number.
+    pub(crate) fn is_narrow(&self, limit: usize) -> bool {
+        let narrow = |(_, first, last): (Protocol, u16, u16)| last - first < MAX_NARROW;
+        !self.everything && self.ranges().all(narrow) && self.count() <= limit
+    }
+
+    /// Octets that are equal for equal sets only, whatever follows them.
+    pub(crate) fn write_to(&self, octets: &mut Vec<u8>) {
+        let length = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
+        octets.push(self.everything.into());
+        octets.extend(length(self.ranges().count()));
+        for (protocol, first, last) in self.ranges() {
+            octets.push(protocol.number());
+            octets.extend([first.to_be_bytes(), last.to_be_bytes()].as_flattened());
+        }
+        octets.extend(length(self.names.len()));
+        for (protocol, name) in &self.names {
+            octets.push(protocol.number());
+            octets.extend(length(name.len()));
+            octets.extend(name.as_bytes());
+        }
     }
 
     /// Each number by itself.
@@ -128,18 +150,5 @@ impl Hash for PortSet {
         for (protocol, ranges) in &self.ranges {
             (protocol, ranges.len(), ranges.first(), ranges.last()).hash(state);
         }
-    }
-}
-
-/// Text that is equal for equal sets only.
-impl fmt::Display for PortSet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.everything {
-            return f.write_str("any");
-        }
-        let ranges =
-            self.ranges().map(|(protocol, first, last)| format!("{protocol} {first}-{last}"));
-        let names = self.names.iter().map(|(protocol, name)| format!("{protocol} {name}"));
-        f.write_str(&ranges.chain(names).collect::<Vec<_>>().join(", "))
     }
 }

@@ -130,7 +130,7 @@ impl Builder {
             PeerSpec::Block(_) | PeerSpec::Anybody => None,
         });
         let blocks = peers.iter().filter_map(|peer| match peer {
-            PeerSpec::Block(block) => Some(block),
+            PeerSpec::Block(block) => Some(&**block),
             PeerSpec::Pods(_) | PeerSpec::Anybody => None,
         });
         let mut rules = Vec::new();
