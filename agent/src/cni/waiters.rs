@@ -21,6 +21,11 @@ impl Waiters {
         self.0.entry(id).or_default().push(Waiter { needed: None, done });
     }
 
+    /// Nobody waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Nobody will get an answer for this one.
     pub(crate) fn forget(&mut self, id: &str) {
         self.0.remove(id);
