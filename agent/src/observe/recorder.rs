@@ -6,13 +6,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::histogram::Histogram;
 
 use crate::source::Kind;
 
-/// Histograms start at 0.5 ms and end at 65 s: each bucket is twice the one before.
-const SMALLEST_BUCKET: f64 = 0.000_5;
-const BUCKETS: u16 = 18;
+/// Upper bounds of the buckets of histograms, in milliseconds: finest around the times that are
+/// aimed at (10, 50 and 100 ms).
+const BUCKETS_MS: [f64; 28] = [
+    0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 7.5, 10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0, 75.0, 100.0,
+    150.0, 200.0, 300.0, 400.0, 500.0, 750.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0, 30_000.0,
+    60_000.0,
+];
 
 /// Where bringing about what is wanted can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,7 +130,7 @@ pub struct Recorder(Arc<Inner>);
 
 impl Default for Recorder {
     fn default() -> Self {
-        let histogram = || Histogram::new(exponential_buckets(SMALLEST_BUCKET, 2.0, BUCKETS));
+        let histogram = || Histogram::new(BUCKETS_MS.map(|bound| bound / 1000.0));
         Self(Arc::new(Inner {
             started: now(),
             policy_apply: histogram(),

@@ -59,6 +59,20 @@ impl fmt::Display for Times {
     }
 }
 
+/// Changes, from before the API call to what was to be.
+#[derive(Clone, Debug)]
+pub struct Changes {
+    in_force: Times,
+    /// The API call alone: what no agent can make faster.
+    calls: Times,
+}
+
+impl fmt::Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; the API call alone: {}", self.in_force, self.calls)
+    }
+}
+
 fn policy(name: &str, ingress: &Value) -> Value {
     json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": name},
@@ -72,7 +86,7 @@ fn policy(name: &str, ingress: &Value) -> Value {
 ///
 /// # Errors
 /// When a change is not in force in time.
-pub fn of_changes(scene: &Scene<'_>, rounds: usize, background: u32) -> anyhow::Result<Times> {
+pub fn of_changes(scene: &Scene<'_>, rounds: usize, background: u32) -> anyhow::Result<Changes> {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let churn = scope.spawn(|| churn(scene, background, &stop));
@@ -86,26 +100,28 @@ pub fn of_changes(scene: &Scene<'_>, rounds: usize, background: u32) -> anyhow::
     })
 }
 
-fn toggle(scene: &Scene<'_>, rounds: usize) -> anyhow::Result<Times> {
+fn toggle(scene: &Scene<'_>, rounds: usize) -> anyhow::Result<Changes> {
     let (api, path) = (scene.cluster.api(), scene.policies());
     let deny = policy("toggle", &json!([]));
     let flow =
         Flow::start(&scene.client_network, &scene.server_network, scene.server.v4, PORT, PACE)?;
     flow.wait_first_after(Instant::now(), LIMIT)?;
-    let mut times = Vec::new();
+    let (mut times, mut calls) = (Vec::new(), Vec::new());
     for _ in 0..rounds.div_ceil(2) {
         let since = Instant::now();
         api.create(&path, &deny)?;
+        calls.push(since.elapsed());
         let last = flow.wait_silence(QUIET, LIMIT)?.context("a datagram")?;
         times.push(last.saturating_duration_since(since));
         let since = Instant::now();
         api.delete(&format!("{path}/toggle"))?;
+        calls.push(since.elapsed());
         times.push(flow.wait_first_after(since, LIMIT)?.saturating_duration_since(since));
         // The next one begins with a flow that flows.
         std::thread::sleep(Duration::from_millis(50));
     }
     flow.finish()?;
-    Times::new(times)
+    Ok(Changes { in_force: Times::new(times)?, calls: Times::new(calls)? })
 }
 
 /// Changes other policies, `rate` times a second, until it shall stop.
