@@ -203,10 +203,8 @@ fn start(
 ) -> Result<Core, StartError> {
     let problems = Problems::default();
     let recorder = Recorder::default();
-    for reason in sysctl::enable_forwarding() {
-        let complaint = Complaint::new(error_code::FORWARDING_DISABLED, "host", reason.clone());
-        problems.raise(Area::Host, reason, complaint);
-    }
+    sysctl::enable_forwarding(&problems);
+    watchdog.task("the watch of forwarding", sysctl::keep_forwarding(problems.clone()));
     let options = route::Options { hold_adopted: true, ..route::Options::default() };
     let unwatched = |error| StartError::Thread("a watchdog", error);
     let (routes, route_events, thread) = route::spawn(options).map_err(StartError::Routes)?;

@@ -73,7 +73,7 @@ catalogue! {
     NO_NEXT_HOP = 2117, "prefixes without a next hop", "Prefixes of a family are not announced to a peer, because this node has no address of that family towards it.", "Give the interface an address of that family (`ip -6 addr`), or set the node's address.";
     ROUTE_REFUSED = 3001, "kernel refused a route", "The next hop is not reachable, or the route is invalid.", "Check `ip route get NEXTHOP`.";
     ROUTE_DRIFT = 3002, "route changed by someone else", "A route of ours was deleted or replaced out of band.", "It was repaired. Find out who did it: `ip monitor route`.";
-    FORWARDING_DISABLED = 3003, "IP forwarding is off", "net.ipv4.ip_forward or net.ipv6.conf.all.forwarding is 0.", "Set both to 1.";
+    FORWARDING_DISABLED = 3003, "IP forwarding is off", "net.ipv4.ip_forward or net.ipv6.conf.all.forwarding is 0.", "Set both to 1 on the node: `sysctl -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1`, and in /etc/sysctl.d so that it stays; find out who sets them to 0.";
     METRICS_LISTEN_FAILED = 3004, "cannot serve metrics", "The metrics address is taken or may not be bound.", "Stop the other program, or set --metrics-address.";
     BEHIND_ROUTER = 3005, "nodes behind a router that may not know their pods", "Other nodes are not on a link of this node, no BGPPeer tells the fabric about pods, and there is no overlay.", "Add a BGPPeer for the routers between the nodes, or set spec.overlay.mode: VXLANCrossSubnet in NetworkConfiguration. If the routers have static routes to all pod CIDRs there is nothing to do.";
     OVERLAY_FAILED = 3006, "overlay cannot be set up", "The kernel refused the VXLAN interface or an entry of it, or a node has no address of the underlay's family.", "Look at the message; `ip -d link show rampart-vxlan` shows what is there. The agent tries again.";
@@ -108,8 +108,9 @@ catalogue! {
     FORBIDDEN = 5012, "not permitted", "RBAC does not give this user what rctl needs.", "Let an administrator bind the Role rampart-remote (in the namespace of Rampart) and the ClusterRole rampart-viewer to the user.";
     UNAUTHENTICATED = 5013, "credentials not accepted", "The API server does not accept the user's certificate or token; it may have expired.", "Log in again, or fix the user in the kubeconfig.";
     NOT_INSTALLED = 5014, "no agents installed", "No pod of the agent exists in the cluster.", "Install Rampart with `rctl install`, or name its namespace with --agent-namespace.";
-    POD_NOT_RUNNING = 5015, "agent pod not running", "The agent's pod on that node is not running.", "Look at it: `kubectl -n rampart-system describe pod ...`.";
+    POD_NOT_RUNNING = 5015, "agent pod not running", "The agent's pod on that node is not running.", "See which it is and why: `kubectl -n rampart-system get pods -o wide`, then `describe pod` of it.";
     API_REFUSED = 5016, "API server refused a request", "The API server answered with an error.", "The message is the API server's own.";
     VERSION_SKEW = 5017, "versions differ", "Agents and rctl are of different versions; an upgrade may be under way, or have stopped half-way.", "Finish it: `rctl upgrade`, or use the rctl of the agents' version.";
+    IMAGE_NOT_PULLED = 5018, "image cannot be pulled", "The kubelet of that node cannot get the image of Rampart.", "Import it into every node (`ctr -n k8s.io images import rampart-image.tar`), or push it to a registry that the nodes reach and name that: `rctl upgrade --set image.repository=REGISTRY/rampart --set image.tag=TAG`.";
     REPORT_REFUSED = 5101, "API server refuses reports", "RBAC does not let the agent write its status, or the API server does not know its kinds.", "Apply the CustomResourceDefinitions and the ClusterRole of this version again; routes and policy do not need it.";
 }
