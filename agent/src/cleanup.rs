@@ -8,14 +8,17 @@
 //! | routes | protocol number [`api::constant::ROUTE_PROTOCOL`] |
 //! | policy | the name of the table |
 //! | attachments, snapshot | they are in the state directory, which is the agent's alone |
+//! | addresses of pods | host-local's directory of our network's name; only when no pod of ours is left |
 //!
-//! Pods stay: their interfaces, addresses and host routes are not touched, so what runs on the node
-//! can still talk to each other. It cannot be reached from other nodes any more, no policy is in
-//! force, and pods are neither started nor deleted until another network plugin is there.
+//! Pods stay: their interfaces, addresses and host routes (protocol [`POD_ROUTE_PROTOCOL`]) are not
+//! touched, so what runs on the node can still talk to each other; the kernel takes the routes away
+//! with the pod. It cannot be reached from other nodes any more, no policy is in force, and pods are
+//! neither started nor deleted until another network plugin is there.
 //!
 //! A running agent is asked for it (`POST /v1/uninstall`). It then replaces itself by this command:
 //! so that nothing of it can write again, without knowing what there is that writes. The command
-//! holds the pod alive and answers, until the pod is deleted.
+//! holds the pod alive and answers, until the pod is deleted. Where there is no agent any more,
+//! `rctl uninstall` runs it in pods of its own.
 
 mod hold;
 
@@ -26,9 +29,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use api::agent_args::AgentArgs;
+#[cfg(doc)]
+use api::constant::POD_ROUTE_PROTOCOL;
 use api::constant::{
-    CNI_CONFLIST, CNI_NETWORK, CNI_PLUGIN, METRICS_ADDRESS, OVERLAY_INTERFACE, ROUTE_PROTOCOL,
-    RUN_DIR, STATE_DIR,
+    CNI_CONFLIST, CNI_NETWORK, CNI_PLUGIN, HOST_MOUNT, METRICS_ADDRESS, OVERLAY_INTERFACE,
+    ROUTE_PROTOCOL, RUN_DIR, STATE_DIR,
 };
 use api::control::Uninstalled;
 use clap::Args as Arguments;
@@ -40,7 +45,7 @@ use crate::kernel::{nft, route};
 pub const HELP: &str = "\
 Examples:
   rampart cleanup
-  rampart cleanup --cni-bin-dir /opt/cni/bin --cni-conf-dir /etc/cni/net.d
+  rampart cleanup --cni-bin-dir /opt/cni/bin --cni-conf-dir /etc/cni/net.d --ipam-dir /var/lib/cni/networks/rampart
 
 Exit code: 0 nothing of ours is left, 1 something could not be removed.";
 
@@ -59,9 +64,12 @@ pub struct Args {
     /// Directory that the CNI network list is removed from
     #[arg(long, value_name = "DIR", env = "RAMPART_CNI_CONF_DIR")]
     pub cni_conf_dir: Option<PathBuf>,
-    /// Stay after that, in the place of the agent: answer on its socket and to its probes
-    #[arg(long, hide = true)]
-    pub hold: bool,
+    /// Directory of the addresses that host-local gave to our pods: removed if no pod is left
+    #[arg(long, value_name = "DIR", env = "RAMPART_IPAM_DIR")]
+    pub ipam_dir: Option<PathBuf>,
+    /// Stay after that, in the place of the agent: answer on a socket in DIR, and to its probes
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub hold: Option<PathBuf>,
     /// Address of /healthz with --hold
     #[arg(long, hide = true, default_value = METRICS_ADDRESS)]
     pub metrics_address: std::net::SocketAddr,
@@ -91,11 +99,17 @@ pub enum CleanupError {
 pub fn run(args: &Args) -> Result<ExitCode, CleanupError> {
     let _namespace = crate::runtime::lock_namespace()
         .map_err(|error| CleanupError::AgentRuns(io::Error::other(error)))?;
-    let result = clean(args);
-    if args.hold {
-        hold::run(args, &result)?;
+    let mut result = clean(args);
+    // What answers there meanwhile cannot be removed yet.
+    if args.hold.as_ref() != Some(&args.run_dir) {
+        let mut log = Log(result);
+        empty_directory(&args.run_dir, &mut log);
+        result = log.0;
     }
-    remove_run_directory(&args.run_dir);
+    if let Some(directory) = &args.hold {
+        hold::run(directory, args.metrics_address, &result)?;
+        empty_directory(directory, &mut Log::default());
+    }
     Ok(if result.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -106,7 +120,7 @@ pub fn run(args: &Args) -> Result<ExitCode, CleanupError> {
 pub fn replace_agent(args: &AgentArgs) -> Result<std::convert::Infallible, CleanupError> {
     let own = PathBuf::from("/proc/self/exe");
     let mut command = Command::new(&own);
-    command.arg0("rampart").arg("cleanup").arg("--hold");
+    command.arg0("rampart").arg("cleanup").arg("--hold").arg(&args.run_dir);
     command.arg("--run-dir").arg(&args.run_dir).arg("--state-dir").arg(&args.state_dir);
     command.arg("--metrics-address").arg(args.metrics_address.to_string());
     if let Some(directory) = &args.cni_bin_dir {
@@ -142,10 +156,39 @@ fn clean(args: &Args) -> Uninstalled {
     }
     log.note(one("table inet rampart", nft::inventory::delete_own_table()));
     empty_directory(&args.state_dir, &mut log);
+    pods_that_remain(args.ipam_dir.as_deref(), &mut log);
     let mut result = log.0;
     result.done = true;
     info!(removed = result.removed.len(), failed = result.failed.len(), "node cleaned");
     result
+}
+
+/// A pod that runs keeps its routes, which are of no use to anybody else and go with its interface.
+/// Its addresses stay taken: whoever installs Rampart again must not give them to another pod.
+fn pods_that_remain(addresses: Option<&Path>, log: &mut Log) {
+    let remains = match route::pod_remains() {
+        Ok(remains) => remains,
+        Err(error) => return log.note(failed("routes of pods", &error)),
+    };
+    log.0.pod_routes = remains.routes.iter().map(ToString::to_string).collect();
+    let Some(directory) = addresses else { return };
+    let pods = remains.interfaces;
+    if pods == 0 && remains.routes.is_empty() {
+        empty_directory(directory, log);
+    } else if directory.exists() {
+        log.note(Step::Kept(format!(
+            "{}: addresses of {pods} pods that still run; clean again when they have ended",
+            shown(directory)
+        )));
+    }
+}
+
+/// A path as it is on the node, not as a pod has it mounted.
+fn shown(path: &Path) -> String {
+    match path.strip_prefix(HOST_MOUNT) {
+        Ok(rest) => format!("/{}", rest.display()),
+        Err(_) => path.display().to_string(),
+    }
 }
 
 /// What became of one thing.
@@ -200,9 +243,9 @@ fn one<E: std::error::Error>(what: &str, result: Result<bool, E>) -> Step {
 
 fn remove_file(path: &Path) -> Step {
     match fs::remove_file(path) {
-        Ok(()) => Step::Removed(path.display().to_string()),
+        Ok(()) => Step::Removed(shown(path)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Step::Absent,
-        Err(error) => failed(&path.display().to_string(), &error),
+        Err(error) => failed(&shown(path), &error),
     }
 }
 
@@ -211,14 +254,14 @@ fn remove_conflist(path: &Path) -> Step {
     let text = match fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Step::Absent,
-        Err(error) => return failed(&path.display().to_string(), &error),
+        Err(error) => return failed(&shown(path), &error),
     };
     let network = serde_json::from_slice::<serde_json::Value>(&text)
         .ok()
         .and_then(|list| list.get("name").and_then(|name| name.as_str().map(str::to_owned)));
     match network {
         Some(name) if name != CNI_NETWORK => {
-            Step::Kept(format!("{}: its network is {name}, not {CNI_NETWORK}", path.display()))
+            Step::Kept(format!("{}: its network is {name}, not {CNI_NETWORK}", shown(path)))
         }
         // A damaged one under our name is ours.
         _ => remove_file(path),
@@ -228,32 +271,27 @@ fn remove_conflist(path: &Path) -> Step {
 /// The directory is a mount of the pod: what is in it goes, and it itself if it can.
 fn empty_directory(directory: &Path, log: &mut Log) {
     if directory.components().count() < 3 {
-        log.note(Step::Kept(format!("{}: no directory of an agent", directory.display())));
+        log.note(Step::Kept(format!("{}: no directory of an agent", shown(directory))));
         return;
     }
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return,
-        Err(error) => return log.note(failed(&directory.display().to_string(), &error)),
+        Err(error) => return log.note(failed(&shown(directory), &error)),
     };
     for entry in entries.filter_map(Result::ok) {
         let path = entry.path();
         let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
         let result = if is_directory { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         log.note(match result {
-            Ok(()) => Step::Removed(path.display().to_string()),
-            Err(error) => failed(&path.display().to_string(), &error),
+            Ok(()) => Step::Removed(shown(&path)),
+            Err(error) => failed(&shown(&path), &error),
         });
     }
     // A mount point cannot be removed: the empty directory is the kubelet's.
     if fs::remove_dir(directory).is_ok() {
-        log.note(Step::Removed(directory.display().to_string()));
+        log.note(Step::Removed(shown(directory)));
     }
-}
-
-fn remove_run_directory(directory: &Path) {
-    let mut log = Log::default();
-    empty_directory(directory, &mut log);
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The DaemonSet.
 
-use api::constant::{COMPONENT_AGENT, METRICS_ADDRESS, RUN_DIR, STATE_DIR};
+use api::constant::{COMPONENT_AGENT, HOST_MOUNT, METRICS_ADDRESS, RUN_DIR, STATE_DIR};
 use k8s_openapi::api::apps::v1::{
     DaemonSet, DaemonSetSpec, DaemonSetUpdateStrategy, RollingUpdateDaemonSet,
 };
@@ -107,7 +107,7 @@ pub(crate) fn host_network_pod(account: &str) -> PodSpec {
 }
 
 fn container() -> Container {
-    let inside = |path: &str| format!("/host{path}");
+    let inside = |path: &str| format!("{HOST_MOUNT}{path}");
     let port = metrics_port(METRICS_ADDRESS);
     Container {
         name: CONTAINER.to_owned(),

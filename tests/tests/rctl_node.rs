@@ -75,8 +75,10 @@ impl Scene {
     fn cleanup(&self) -> Output {
         let directories = ["run", "state", "bin", "conf"].map(|name| text(&self.path(name)));
         let [run, state, bin, conf] = &directories;
+        let ipam = text(&self.path("ipam"));
         let arguments = ["cleanup", "--run-dir", run, "--state-dir", state, "--cni-bin-dir", bin];
-        self.run(&program::rampart(), &[&arguments[..], &["--cni-conf-dir", conf]].concat())
+        let more = ["--cni-conf-dir", conf, "--ipam-dir", &ipam];
+        self.run(&program::rampart(), &[&arguments[..], &more].concat())
     }
 
     /// `rampart control`, as `rctl` runs it in the pod.
@@ -133,6 +135,8 @@ fn furnish(scene: &Scene) {
     ]);
     scene.namespace.output("nft", &["add", "table", "inet", "theirs"]);
     scene.directory.write("conf/99-theirs.conflist", r#"{"name": "theirs"}"#);
+    fs::create_dir_all(scene.path("ipam")).unwrap();
+    scene.directory.write("ipam/10.1.0.7", "container");
 }
 
 fn assert_only_ours_is_gone(scene: &Scene) {
@@ -173,6 +177,7 @@ fn an_agent_that_is_asked_to_leave_takes_away_what_is_ours_and_stays_quiet_until
         report.done
     });
     assert_eq!((&report.failed, &report.kept), (&Vec::new(), &Vec::new()));
+    assert_eq!(report.pod_routes, ["10.1.0.7/32", "fd00:1::7/128"]);
     for what in
         ["route 10.1.0.0/24", "route fd00:1::/64", "table inet rampart", "10-rampart.conflist"]
     {
@@ -213,10 +218,15 @@ fn cleanup_waits_for_no_agent_and_the_second_time_finds_nothing() {
         first.status.success()
     });
     assert_only_ours_is_gone(&scene);
+    assert!(scene.path("ipam/10.1.0.7").exists(), "the address of a pod that runs");
     let again = scene.cleanup();
     assert!(again.status.success());
     assert!(!String::from_utf8_lossy(&again.stderr).contains("removed what"), "{again:?}");
     assert_only_ours_is_gone(&scene);
+    // The kernel takes routes away with the pod; then its address is nobody's any more.
+    scene.namespace.ip(&["link del rv0123456789ab"]);
+    assert!(scene.cleanup().status.success());
+    assert!(!scene.path("ipam").exists());
 }
 
 #[test]

@@ -35,10 +35,20 @@ pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
 pub const COMPONENT_AGENT: &str = "agent";
 /// Value of [`COMPONENT_LABEL`] of the reflector Deployment's pods.
 pub const COMPONENT_REFLECTOR: &str = "route-reflector";
+/// Value of [`COMPONENT_LABEL`] of the pods that clean nodes for `rctl uninstall`.
+pub const COMPONENT_CLEANUP: &str = "cleanup";
+/// Where pods of ours have directories of the host.
+pub const HOST_MOUNT: &str = "/host";
+/// Node condition that is False where pods have a network.
+pub const NETWORK_UNAVAILABLE: &str = "NetworkUnavailable";
+/// Our reason in [`NETWORK_UNAVAILABLE`].
+pub const NETWORK_UNAVAILABLE_REASON: &str = "RampartIsUp";
 /// Image without its tag; the tag is the version.
 pub const IMAGE: &str = "rampart.network/rampart";
 /// Name of the CNI network, and of host-local's directory of addresses.
 pub const CNI_NETWORK: &str = "rampart";
+/// Where host-local keeps the addresses that it gave out, a directory for each network.
+pub const IPAM_DIR: &str = "/var/lib/cni/networks";
 /// File name of the plugin.
 pub const CNI_PLUGIN: &str = "rampart-cni";
 /// File name of the conflist that the agent writes; runtimes take the first by name.

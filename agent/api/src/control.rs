@@ -63,6 +63,9 @@ pub struct Uninstalled {
     pub kept: Vec<String>,
     /// What could not be removed, and why.
     pub failed: Vec<String>,
+    /// Routes of the host to pods that run, and that go with them.
+    #[serde(default)]
+    pub pod_routes: Vec<String>,
 }
 
 /// `GET /v1/synced`.

@@ -2,6 +2,8 @@
 //! the agent again, until the pod is deleted.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::Path;
 
 use api::constant::SOCKET_NAME;
 use api::control::{Error, Uninstalled};
@@ -16,27 +18,35 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, info, warn};
 
-use super::{Args, CleanupError};
+use super::CleanupError;
 use crate::control::{self, Answer, respond};
 
-/// Answers until SIGTERM or SIGINT.
-pub(super) fn run(args: &Args, result: &Uninstalled) -> Result<(), CleanupError> {
+/// Answers on a socket in `directory` and to probes at `metrics` until SIGTERM or SIGINT.
+pub(super) fn run(
+    directory: &Path,
+    metrics: SocketAddr,
+    result: &Uninstalled,
+) -> Result<(), CleanupError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| CleanupError::Hold("start the runtime", error))?;
-    runtime.block_on(serve(args, result))
+    runtime.block_on(serve(directory, metrics, result))
 }
 
-async fn serve(args: &Args, result: &Uninstalled) -> Result<(), CleanupError> {
+async fn serve(
+    directory: &Path,
+    metrics: SocketAddr,
+    result: &Uninstalled,
+) -> Result<(), CleanupError> {
     let signals = |error| CleanupError::Hold("handle signals", error);
     let mut terminate = signal(SignalKind::terminate()).map_err(signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(signals)?;
-    std::fs::create_dir_all(&args.run_dir)
+    std::fs::create_dir_all(directory)
         .map_err(|error| CleanupError::Hold("use the run directory", error))?;
-    let socket = control::bind(&args.run_dir.join(SOCKET_NAME))
+    let socket = control::bind(&directory.join(SOCKET_NAME))
         .map_err(|error| CleanupError::Hold("open the control socket", error))?;
-    let probes = TcpListener::bind(args.metrics_address)
+    let probes = TcpListener::bind(metrics)
         .await
         .map_err(|error| CleanupError::Hold("serve /healthz", error))?;
     info!("Rampart is off this node; waiting for the pod to be deleted");

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use api::constant::NETWORK_UNAVAILABLE;
+pub use api::constant::NETWORK_UNAVAILABLE_REASON as REASON;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -23,10 +25,6 @@ use super::trouble::Trouble;
 use crate::control::Core;
 use crate::observe::recorder::Write;
 
-/// Type of the condition.
-const NETWORK_UNAVAILABLE: &str = "NetworkUnavailable";
-/// Reason that we give.
-pub const REASON: &str = "RampartIsUp";
 /// Somebody who sets the condition again and again is answered so often.
 const BETWEEN: Duration = Duration::from_secs(10);
 

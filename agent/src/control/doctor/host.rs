@@ -2,13 +2,13 @@
 
 use std::fs;
 
-use api::constant::POD_INTERFACE_PREFIX;
 use api::doctor::{Finding, Level};
 use api::error_code;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use tracing::warn;
 
+use crate::cni::name::is_host_interface;
 use crate::kernel::route::Requests;
 
 /// The oldest kernel that has all that is programmed.
@@ -135,19 +135,13 @@ fn mtu(links: &[Link], uplinks: &[String]) -> Finding {
     let Some(limit) = smallest else {
         return Finding::ok("MTU", "no uplink known yet");
     };
-    let pods = links.iter().filter(|(name, _)| is_pod(name));
+    let pods = links.iter().filter(|(name, _)| is_host_interface(name));
     let large: Vec<&Link> = pods.filter(|(_, mtu)| *mtu > limit).collect();
     let Some((_, worst)) = large.iter().max_by_key(|(_, mtu)| *mtu) else {
         return Finding::ok("MTU", format!("uplink {limit}"));
     };
     let message = format!("{} pod interfaces have up to {worst}, the uplink {limit}", large.len());
     Finding::trouble(Level::Warn, "MTU", error_code::MTU_MISMATCH, message)
-}
-
-/// `rv` and 12 hexadecimal digits.
-fn is_pod(name: &str) -> bool {
-    let rest = name.strip_prefix(POD_INTERFACE_PREFIX);
-    rest.is_some_and(|hex| hex.len() == 12 && hex.chars().all(|c| c.is_ascii_hexdigit()))
 }
 
 /// Its settings are in files of the host, which the agent does not see; that it runs is visible.

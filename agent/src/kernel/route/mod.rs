@@ -43,7 +43,7 @@ pub use handle::{Events, Routes, Stopped};
 pub(crate) use message::Batch;
 pub use socket::NetlinkError;
 pub(crate) use socket::Requests;
-pub use sweep::{sweep_link, sweep_routes};
+pub use sweep::{PodRemains, pod_remains, sweep_link, sweep_routes};
 pub use types::{
     Installed, OverlayLink, Path, RouteChange, RouteEvent, RouteReport, RouteState, Summary,
     Target, Unresolved,

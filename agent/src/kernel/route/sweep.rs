@@ -1,13 +1,17 @@
-//! The end of what is ours: routes by their protocol tag, a link by its name and type.
+//! The end of what is ours: routes by their protocol tag, a link by its name and type; and what is
+//! left to pods that run.
 
 use std::io;
 
+use api::constant::POD_ROUTE_PROTOCOL;
 use ipnet::IpNet;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage};
+use netlink_packet_route::route::RouteProtocol;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::message::{Batch, delete_route, dump, read};
 use super::socket::{NetlinkError, Requests};
+use crate::cni::name::is_host_interface;
 
 /// Removes every route of the main table that carries our tag; the prefixes that had one.
 ///
@@ -44,6 +48,42 @@ pub fn sweep_routes() -> Result<Vec<IpNet>, NetlinkError> {
     // IPv6 tells each hop of one route by itself.
     removed.dedup();
     Ok(removed)
+}
+
+/// What pods of ours that run have on the host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodRemains {
+    /// Host sides of their veths.
+    pub interfaces: usize,
+    /// Routes to them ([`POD_ROUTE_PROTOCOL`]).
+    pub routes: Vec<IpNet>,
+}
+
+/// Looks for pods whose network we made. Nothing is changed.
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn pod_remains() -> Result<PodRemains, NetlinkError> {
+    let mut requests = Requests::open()?;
+    let mut remains = PodRemains::default();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        for message in requests.dump(&dump(family))? {
+            let RouteNetlinkMessage::NewRoute(message) = message else { continue };
+            if message.header.protocol == RouteProtocol::Other(POD_ROUTE_PROTOCOL) {
+                remains.routes.extend(read(&message).map(|seen| seen.prefix));
+            }
+        }
+    }
+    let links = requests.dump(&RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
+    remains.interfaces = links.iter().filter(|message| is_of_pod(message)).count();
+    Ok(remains)
+}
+
+fn is_of_pod(message: &RouteNetlinkMessage) -> bool {
+    let RouteNetlinkMessage::NewLink(link) = message else { return false };
+    link.attributes.iter().any(
+        |attribute| matches!(attribute, LinkAttribute::IfName(name) if is_host_interface(name)),
+    )
 }
 
 /// Removes the link of this name if it is a VXLAN; `false` if there is none.
