@@ -16,7 +16,7 @@ use crate::output::table::printable;
 /// Shows everything about objects: state, last events, what comes next.
 #[derive(Clone, Debug, Args)]
 #[command(
-    after_help = "Examples:\n  rctl describe peer tor-a --node n1\n  rctl describe route 10.244.3.0/24\n  rctl describe netpol default-deny -n shop"
+    after_help = "Examples:\n  rctl describe peer tor-a --node n1\n  rctl describe route 10.244.3.0/24\n  rctl describe route 10.244.3.7 --node n1\n  rctl describe netpol default-deny -n shop"
 )]
 pub struct DescribeArgs {
     /// What kind
@@ -201,6 +201,16 @@ pub(super) fn peer(peer: &PeerView) -> String {
     }
     match &peer.last_error {
         None => sheet.line("Last error", ""),
+        // What went wrong before it came up is history, and nothing is to be done about it.
+        Some(error) if up && error.ago_seconds >= peer.since_seconds => sheet.line(
+            "Last error",
+            format!(
+                "none since it came up; before that, {} ago: {} ({})",
+                short(error.ago_seconds),
+                error.message,
+                error.code
+            ),
+        ),
         Some(error) => sheet
             .line(
                 "Last error",

@@ -22,12 +22,13 @@ const REMOTE_WATCH_INTERVAL: Duration = Duration::from_secs(3);
 /// Lists objects of all reachable agents, merged.
 #[derive(Clone, Debug, Args)]
 #[command(
-    after_help = "Examples:\n  rctl get peers -o wide\n  rctl get routes --node n1\n  rctl get networkpolicy -A\n  rctl get endpoints -n shop -l app=web -o json\n  rctl get peers -w"
+    after_help = "Examples:\n  rctl get peers -o wide\n  rctl get routes --node n1\n  rctl get route 10.244.3.7   # which route it takes, on every node\n  rctl get networkpolicy -A\n  rctl get endpoints -n shop -l app=web -o json\n  rctl get peers -w"
 )]
 pub struct GetArgs {
     /// What to list
     pub kind: Kind,
-    /// Only the one of this name (a prefix for routes, a name or address for peers)
+    /// Only the one of this name (for routes a prefix, or an address: the route that it takes; for
+    /// peers a name or address)
     pub name: Option<String>,
     /// Which of them
     #[command(flatten)]
@@ -197,7 +198,10 @@ async fn ask<T: Resource>(
 ) -> Result<(Vec<T>, Vec<ClientError>), Failure> {
     let answers = agents.ask::<Vec<T>>(T::PATH).await?;
     let mut items = T::merge(answers.answers);
-    items.retain(|item| scope.admits(item) && name.is_none_or(|name| item.is_called(name)));
+    items.retain(|item| scope.admits(item));
+    if let Some(name) = name {
+        T::retain_called(&mut items, name);
+    }
     Ok((items, answers.failures))
 }
 

@@ -87,6 +87,10 @@ pub trait Resource: Clone + Serialize + DeserializeOwned + Send + 'static {
     fn is_called(&self, name: &str) -> bool {
         self.name() == name
     }
+    /// Keeps those that NAME means.
+    fn retain_called(items: &mut Vec<Self>, name: &str) {
+        items.retain(|item| item.is_called(name));
+    }
     /// Everything about it, for `describe`.
     fn describe(&self) -> String;
 }
@@ -328,6 +332,27 @@ impl Resource for RouteView {
                 (Ok(asked), Ok(own)) => asked.trunc() == own,
                 (Err(_), _) | (_, Err(_)) => false,
             }
+    }
+
+    /// An address means the route that packets to it take on each node: the longest prefix.
+    fn retain_called(items: &mut Vec<Self>, name: &str) {
+        let Ok(address) = name.parse::<std::net::IpAddr>() else {
+            return items.retain(|item| item.is_called(name));
+        };
+        let length = |route: &Self| {
+            let prefix = route.prefix.parse::<ipnet::IpNet>().ok()?;
+            prefix.contains(&address).then(|| prefix.prefix_len())
+        };
+        let mut longest = BTreeMap::<String, u8>::new();
+        for route in items.iter() {
+            if let Some(length) = length(route) {
+                let known = longest.entry(route.node.clone()).or_insert(length);
+                *known = length.max(*known);
+            }
+        }
+        items.retain(|route| {
+            length(route).is_some_and(|own| longest.get(&route.node) == Some(&own))
+        });
     }
 
     fn describe(&self) -> String {

@@ -113,6 +113,7 @@ fn text(statuses: &[Status], wide: bool) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "\n{node} is not ready: {}", printable(reason));
     }
+    text.push_str(&shortfalls(statuses));
     for (problem, nodes) in by_problem(statuses) {
         let _ = writeln!(
             text,
@@ -127,6 +128,28 @@ fn text(statuses: &[Status], wide: bool) -> String {
         }
         let _ = writeln!(text, "  next:  {} (since {})", printable(&problem.next), problem.since);
     }
+    text
+}
+
+/// What a `!` in the table means, and where to look.
+fn shortfalls(statuses: &[Status]) -> String {
+    let mut text = String::new();
+    let mut explain = |column: &str, what: &str, command: &str, parts: Vec<String>| {
+        if !parts.is_empty() {
+            let _ = writeln!(text, "\n{column}: {what}: {}; see `{command}`", parts.join(", "));
+        }
+    };
+    let peers = statuses.iter().filter_map(|s| Some((&s.node, s.bgp.as_ref()?)));
+    let peers = peers.filter(|(_, bgp)| bgp.peers_established < bgp.peers);
+    let peers = peers.map(|(node, bgp)| {
+        format!("{} of {} on {node}", bgp.peers - bgp.peers_established, bgp.peers)
+    });
+    explain("PEERS", "sessions that are not Established", "rctl get peers", peers.collect());
+    let routes = statuses.iter().filter(|s| s.routes.installed < s.routes.desired);
+    let routes = routes.map(|s| {
+        format!("{} of {} on {}", s.routes.desired - s.routes.installed, s.routes.desired, s.node)
+    });
+    explain("ROUTES", "routes that are not in the kernel", "rctl get routes", routes.collect());
     text
 }
 
@@ -182,5 +205,34 @@ mod tests {
         assert_eq!(text.matches("RC1005").count(), 1, "{text}");
         assert!(text.contains("[n1,n2]\n  where: /x/web.yaml:12\n  next:  Fix the CIDR"), "{text}");
         assert!(text.starts_with("NODE   READY"), "{text}");
+    }
+
+    #[test]
+    fn a_shortfall_in_the_table_is_explained_with_the_command_that_shows_more() {
+        let mut short = status("n1");
+        short.bgp = Some(api::control::BgpStatus {
+            asn: 64512,
+            router_id: "192.0.2.1".to_owned(),
+            listen_port: 179,
+            peers: 3,
+            peers_established: 2,
+            prefixes: 0,
+            mesh: String::new(),
+            reflectors: 0,
+            reflectors_established: 0,
+        });
+        short.routes = api::control::RouteStatus {
+            desired: 5,
+            installed: 1,
+            ..api::control::RouteStatus::default()
+        };
+        let text = text(&[short, status("n2")], false);
+        for line in [
+            "PEERS: sessions that are not Established: 1 of 3 on n1; see `rctl get peers`",
+            "ROUTES: routes that are not in the kernel: 4 of 5 on n1; see `rctl get routes`",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        assert!(!super::text(&[status("n2")], false).contains("PEERS:"));
     }
 }

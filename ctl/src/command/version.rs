@@ -1,4 +1,4 @@
-//! `rctl version`: ours, and the agents'.
+//! `rctl version`: ours, and where there is a cluster or an agent, theirs.
 
 use api::control::Version;
 use clap::Args;
@@ -21,24 +21,44 @@ pub struct VersionArgs {
     pub client: bool,
 }
 
-/// Runs the verb. Agents that do not answer are no error: the version of rctl is known.
+/// Runs the verb. That nobody can be asked, or does not answer, is remarked and no error: the version
+/// of rctl is known.
 ///
 /// # Errors
 /// Standard output is closed.
-pub async fn run(agents: &Agents, args: &VersionArgs) -> Result<Exit, Failure> {
-    let asked = agents.ask::<Version>("/v1/version").await;
-    let mut versions = match asked {
-        Ok(answers) => {
-            remark(&silence(&answers.failures));
-            answers.answers
+pub async fn run(agents: Result<Agents, Failure>, args: &VersionArgs) -> Result<Exit, Failure> {
+    let mut known = Known::default();
+    match agents {
+        Ok(agents) => {
+            if let Some(cluster) = agents.cluster() {
+                match cluster.server_version().await {
+                    Ok(version) => known.kubernetes = Some(version),
+                    Err(error) => remark(&error.failure().render()),
+                }
+            }
+            match agents.ask::<Version>("/v1/version").await {
+                Ok(answers) => {
+                    remark(&silence(&answers.failures));
+                    known.agents = answers.answers;
+                }
+                Err(failure) => remark(&failure.render()),
+            }
         }
-        Err(failure) => {
-            remark(&failure.render());
-            Vec::new()
+        // On a laptop without a cluster there is nothing wrong.
+        Err(failure) if failure.code == Some(api::error_code::KUBECONFIG) => {
+            remark(&format!("no cluster asked: {}\n", failure.why));
         }
-    };
-    versions.sort_by(|a, b| a.node.cmp(&b.node));
-    show(&versions, args.output)
+        Err(failure) => remark(&failure.render()),
+    }
+    known.agents.sort_by(|a, b| a.node.cmp(&b.node));
+    show(&known, args.output)
+}
+
+/// Versions of others.
+#[derive(Debug, Default)]
+struct Known {
+    kubernetes: Option<String>,
+    agents: Vec<Version>,
 }
 
 /// Our own version alone.
@@ -46,18 +66,25 @@ pub async fn run(agents: &Agents, args: &VersionArgs) -> Result<Exit, Failure> {
 /// # Errors
 /// Standard output is closed.
 pub fn client(output: Format) -> Result<Exit, Failure> {
-    show(&[], output)
+    show(&Known::default(), output)
 }
 
-fn show(versions: &[Version], output: Format) -> Result<Exit, Failure> {
+fn show(known: &Known, output: Format) -> Result<Exit, Failure> {
     let ours = env!("CARGO_PKG_VERSION");
     print(&match output {
         Format::Json | Format::Yaml => {
-            format::text(&json!({"rctl": ours, "agents": versions}), output)?
+            let mut value = json!({"rctl": ours, "agents": known.agents});
+            if let (Some(version), Some(fields)) = (&known.kubernetes, value.as_object_mut()) {
+                fields.insert("kubernetes".to_owned(), version.as_str().into());
+            }
+            format::text(&value, output)?
         }
         Format::Table | Format::Wide | Format::Name => {
             let mut text = format!("rctl {ours}\n");
-            for version in versions {
+            if let Some(version) = &known.kubernetes {
+                text.push_str(&format!("kubernetes {version}\n"));
+            }
+            for version in &known.agents {
                 let skew = if version.version == ours { "" } else { "!" };
                 text.push_str(&format!(
                     "agent {} on {}{skew} ({})\n",

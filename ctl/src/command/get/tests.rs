@@ -201,3 +201,57 @@ async fn what_a_silent_agent_may_know_is_not_said_to_be_absent() {
     assert_eq!(unknown.unwrap_err().exit, Exit::Unreachable);
     std::fs::remove_dir_all(&lab).unwrap();
 }
+
+fn route(node: &str, prefix: &str) -> RouteView {
+    RouteView {
+        node: node.to_owned(),
+        prefix: prefix.to_owned(),
+        origin: "bgp".to_owned(),
+        fib: "ok".to_owned(),
+        fib_next_hops: Vec::new(),
+        paths: Vec::new(),
+    }
+}
+
+#[test]
+fn an_address_means_the_longest_prefix_of_each_node_and_a_prefix_means_itself() {
+    let all = || {
+        vec![
+            route("n1", "0.0.0.0/0"),
+            route("n1", "10.244.0.0/16"),
+            route("n1", "10.244.3.0/24"),
+            route("n1", "fd00:3::/64"),
+            route("n2", "10.244.0.0/16"),
+            route("n3", "fd00:3::/64"),
+        ]
+    };
+    let called = |name: &str| {
+        let mut routes = all();
+        RouteView::retain_called(&mut routes, name);
+        routes.iter().map(|r| format!("{} {}", r.node, r.prefix)).collect::<Vec<_>>()
+    };
+    assert_eq!(called("10.244.3.7"), ["n1 10.244.3.0/24", "n2 10.244.0.0/16"]);
+    assert_eq!(called("fd00:3::7"), ["n1 fd00:3::/64", "n3 fd00:3::/64"]);
+    assert_eq!(called("192.0.2.1"), ["n1 0.0.0.0/0"]);
+    assert_eq!(called("10.244.0.0/16"), ["n1 10.244.0.0/16", "n2 10.244.0.0/16"]);
+    assert_eq!(called("10.244.9.0/24"), Vec::<String>::new());
+}
+
+#[test]
+fn an_error_of_before_the_session_came_up_is_told_as_history() {
+    let mut up = peer("n1", "tor-a", "Established");
+    let error = |ago_seconds| PeerError {
+        code: api::error_code::PEER_UNREACHABLE,
+        message: "TCP timeout".to_owned(),
+        ago_seconds,
+    };
+    up.last_error = Some(error(up.since_seconds + 60.0));
+    let text = up.describe();
+    assert!(text.contains("none since it came up; before that, 3h13m ago: TCP timeout"), "{text}");
+    assert!(!text.contains("rctl explain"), "{text}");
+    // One of this session is not.
+    up.last_error = Some(error(1.0));
+    let text = up.describe();
+    assert!(text.contains("TCP timeout (RC2031), 1s ago"), "{text}");
+    assert!(text.contains("rctl explain RC2031"), "{text}");
+}
