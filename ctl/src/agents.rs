@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::args::Global;
 use crate::client::{Client, ClientError, decode};
-use crate::cluster::{AgentPod, Cluster, Place};
+use crate::cluster::{AgentPod, Cluster, Place, Trouble};
 use crate::failure::{Exit, Failure};
 use crate::output::table::printable;
 
@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const REMOTE_PATIENCE: Duration = Duration::from_secs(15);
 /// Agents asked at once through an API server: it is everybody's.
 const AT_ONCE: usize = 16;
+/// So many of those that are silent are named.
+const NAMED: usize = 8;
 /// What `rampart control` says when the agent is silent.
 const SILENT: i32 = 3;
 
@@ -40,7 +42,7 @@ enum Door {
     /// Its own client, run in its pod.
     Pod { cluster: Cluster, pod: AgentPod, patience: Duration },
     /// Its pod does not run.
-    Shut { pod: AgentPod, why: String },
+    Shut { pod: AgentPod, trouble: Trouble },
     /// There is no pod on that node.
     None { node: String },
 }
@@ -99,12 +101,19 @@ impl Agents {
         cluster: Cluster,
         patience: Duration,
     ) -> Result<Self, crate::cluster::ClusterError> {
-        let doors = cluster.agents().await?.into_iter().map(|place| match place {
+        let places = cluster.agents().await?;
+        Ok(Self::at(places, cluster, patience))
+    }
+
+    /// Those at `places` of `cluster`.
+    #[must_use]
+    pub fn at(places: Vec<Place>, cluster: Cluster, patience: Duration) -> Self {
+        let doors = places.into_iter().map(|place| match place {
             Place::Running(pod) => Door::Pod { cluster: cluster.clone(), pod, patience },
-            Place::NotRunning(pod, why) => Door::Shut { pod, why },
+            Place::NotRunning(pod, trouble) => Door::Shut { pod, trouble },
             Place::Absent(node) => Door::None { node },
         });
-        Ok(Self { doors: doors.collect(), cluster: Some(cluster) })
+        Self { doors: doors.collect(), cluster: Some(cluster) }
     }
 
     /// The cluster that they are asked through.
@@ -156,30 +165,25 @@ impl Agents {
         &self,
         path: &str,
     ) -> Result<Answers<T>, Failure> {
-        let decoded = |(label, result): (String, Result<Bytes, ClientError>)| {
-            result.and_then(|body| decode(&label, &body))
-        };
-        let results = self.request(&Method::GET, path, "").await.into_iter().map(decoded);
         let mut answers = Vec::new();
         let mut failures = Vec::new();
-        for result in results {
-            match result {
+        let mut silent = Vec::new();
+        for (label, result) in self.request(&Method::GET, path, "").await {
+            match result.and_then(|body| decode(&label, &body)) {
                 Ok(answer) => answers.push(answer),
-                Err(error) => failures.push(error),
+                Err(error) => {
+                    failures.push(error);
+                    silent.push(label);
+                }
             }
         }
-        match failures.pop() {
+        match failures.first() {
             Some(error) if answers.is_empty() => {
-                let mut all = failure(&error);
-                if !failures.is_empty() {
-                    all.message.push_str(&format!(", nor of {} others", failures.len()));
-                }
+                let mut all = failure(error);
+                all.message.push_str(&nor_of(silent.get(1..).unwrap_or_default()));
                 Err(all)
             }
-            last => {
-                failures.extend(last);
-                Ok(Answers { answers, failures })
-            }
+            _ => Ok(Answers { answers, failures }),
         }
     }
 
@@ -196,6 +200,19 @@ impl Agents {
             .collect()
             .await
     }
+}
+
+/// Who else does not answer.
+fn nor_of(others: &[String]) -> String {
+    if others.is_empty() {
+        return String::new();
+    }
+    let named: Vec<&str> = others.iter().take(NAMED).map(String::as_str).collect();
+    let more = match others.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("; nor of {}{more}", named.join(", "))
 }
 
 impl Door {
@@ -223,13 +240,9 @@ impl Door {
             Self::Pod { cluster, pod, patience } => {
                 through_pod(cluster, pod, *patience, &[method.as_str(), path, body]).await
             }
-            Self::Shut { pod, why } => Err(ClientError::Cluster {
-                node: pod.node.clone(),
-                source: crate::cluster::ClusterError::NotRunning {
-                    pod: pod.name.clone(),
-                    why: why.clone(),
-                },
-            }),
+            Self::Shut { pod, trouble } => {
+                Err(ClientError::Cluster { node: pod.node.clone(), source: trouble.error(pod) })
+            }
             Self::None { node } => Err(ClientError::NoPod { node: node.clone() }),
         }
     }
@@ -389,6 +402,14 @@ mod tests {
         assert_eq!(failure.exit, Exit::Unreachable);
         assert_eq!(failure.code, Some(api::error_code::AGENT_UNREACHABLE));
         assert!(failure.why.contains("No such file"), "{}", failure.why);
+    }
+
+    #[test]
+    fn those_that_are_silent_too_are_named() {
+        assert_eq!(nor_of(&[]), "");
+        let others: Vec<String> = (1..=10).map(|i| format!("n{i}")).collect();
+        assert_eq!(nor_of(&others[..2]), "; nor of n1, n2");
+        assert!(nor_of(&others).ends_with("n8 and 2 more"));
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! The manifests of this version, as they are in `deploy/`, and what `--set` changes in them.
 
+pub mod cleanup;
+pub mod kept;
+
 use kube::api::DynamicObject;
 use serde_json::{Map, Value};
 
@@ -7,6 +10,11 @@ use crate::failure::{Exit, Failure};
 
 const INSTALL: &str = include_str!("../../deploy/install.yaml");
 const REFLECTOR: &str = include_str!("../../deploy/route-reflector.yaml");
+
+pub use kept::SETTINGS_NOTE;
+
+/// Key of the image's tag.
+const IMAGE_TAG: &str = "image.tag";
 
 /// A key of `--set`, with what it does.
 struct Setting {
@@ -19,7 +27,7 @@ struct Setting {
 
 const SETTINGS: [Setting; 11] = [
     Setting { key: "image.repository", help: "image without tag", apply: |o, v| image(o, v, "") },
-    Setting { key: "image.tag", help: "tag of the image", apply: |o, v| image(o, "", v) },
+    Setting { key: IMAGE_TAG, help: "tag of the image", apply: |o, v| image(o, "", v) },
     Setting {
         key: "image.pullPolicy",
         help: "Always, IfNotPresent, Never",
@@ -156,6 +164,18 @@ pub fn is_definition(object: &DynamicObject) -> bool {
 #[must_use]
 pub fn is_workload(object: &DynamicObject) -> bool {
     matches!(kind(object), "DaemonSet" | "Deployment")
+}
+
+/// Is it the DaemonSet of the agents?
+#[must_use]
+pub fn is_agent(object: &DynamicObject) -> bool {
+    kind(object) == "DaemonSet"
+}
+
+/// Is it our Namespace?
+#[must_use]
+pub fn is_namespace(object: &DynamicObject) -> bool {
+    kind(object) == "Namespace"
 }
 
 fn rank(object: &DynamicObject) -> u8 {
@@ -357,6 +377,16 @@ mod tests {
             ("logging.level", ""),
         ] {
             assert_eq!(set(&[(key, value)]).unwrap_err().exit, Exit::Usage, "{key}={value}");
+        }
+    }
+
+    #[test]
+    fn every_key_is_a_value_of_the_chart() {
+        let values = include_str!("../../deploy/chart/rampart/values.yaml");
+        let values: Value = serde_saphyr::from_str(values).unwrap();
+        for key in SETTINGS.iter().map(|setting| setting.key).chain([REFLECTOR_ENABLED]) {
+            let path = format!("/{}", key.replace('.', "/"));
+            assert!(values.pointer(&path).is_some(), "{key} is no value of the chart");
         }
     }
 

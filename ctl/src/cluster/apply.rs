@@ -1,13 +1,12 @@
 //! Objects of any kind: compare with the cluster, apply (server-side), delete, watch them settle.
 
-use std::collections::BTreeMap;
-
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::{self, Scope};
 use kube::{Api, ResourceExt as _};
 use serde_json::Value;
 
+use super::difference::{self, Change};
 use super::error::Request;
 use super::{Cluster, ClusterError};
 
@@ -20,7 +19,7 @@ pub enum Difference {
     /// There is none yet.
     Created,
     /// These fields differ.
-    Changed(Vec<String>),
+    Changed(Vec<Change>),
     /// Nothing.
     Unchanged,
 }
@@ -100,7 +99,7 @@ impl Cluster {
         let parameters = PatchParams::apply(MANAGER).force().dry_run();
         let outcome = self.patch(object, &parameters).await?;
         let Some(current) = current else { return Ok(Difference::Created) };
-        let fields = changed_fields(&comparable(&current), &comparable(&outcome));
+        let fields = difference::changes(&current, &outcome);
         Ok(if fields.is_empty() { Difference::Unchanged } else { Difference::Changed(fields) })
     }
 
@@ -180,80 +179,14 @@ impl Cluster {
     }
 }
 
-/// Without what the API server writes by itself.
-fn comparable(object: &DynamicObject) -> Value {
-    let mut metadata = object.metadata.clone();
-    metadata.managed_fields = None;
-    metadata.resource_version = None;
-    metadata.generation = None;
-    metadata.uid = None;
-    metadata.creation_timestamp = None;
-    let mut value = object.data.clone();
-    if let Value::Object(fields) = &mut value {
-        fields.remove("status");
-        // Who applies says so in an annotation of the object, too.
-        if let Some(annotations) = &mut metadata.annotations {
-            annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-        }
-        fields.insert("metadata".to_owned(), serde_json::to_value(&metadata).unwrap_or_default());
-    }
-    value
-}
-
-/// Paths of what differs; a list that differs is one path.
-fn changed_fields(old: &Value, new: &Value) -> Vec<String> {
-    let mut paths = Vec::new();
-    walk("", old, new, &mut paths);
-    paths
-}
-
-fn walk(path: &str, old: &Value, new: &Value, paths: &mut Vec<String>) {
-    if old == new {
-        return;
-    }
-    let (Value::Object(old), Value::Object(new)) = (old, new) else {
-        paths.push(path.to_owned());
-        return;
-    };
-    let all: BTreeMap<&String, ()> = old.keys().chain(new.keys()).map(|key| (key, ())).collect();
-    for key in all.into_keys() {
-        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-        let null = Value::Null;
-        walk(&path, old.get(key).unwrap_or(&null), new.get(key).unwrap_or(&null), paths);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
 
-    fn object(value: Value) -> DynamicObject {
-        serde_json::from_value(value).unwrap()
-    }
-
-    #[test]
-    fn what_the_api_server_writes_is_no_difference() {
-        let old = object(json!({
-            "apiVersion": "v1", "kind": "Namespace",
-            "metadata": {"name": "x", "uid": "1", "resourceVersion": "5", "managedFields": []},
-            "status": {"phase": "Active"},
-        }));
-        let new =
-            object(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "x"}}));
-        assert_eq!(changed_fields(&comparable(&old), &comparable(&new)), Vec::<String>::new());
-    }
-
-    #[test]
-    fn a_difference_is_told_by_the_path_of_the_field() {
-        let old = json!({"spec": {"a": 1, "list": [1], "gone": true}});
-        let new = json!({"spec": {"a": 2, "list": [1, 2]}});
-        assert_eq!(changed_fields(&old, &new), ["spec.a", "spec.gone", "spec.list"]);
-    }
-
     #[test]
     fn titles_name_kind_namespace_and_name() {
         let value = json!({"apiVersion": "v1", "kind": "Role", "metadata": {"name": "r", "namespace": "n"}});
-        assert_eq!(title(&object(value)), "Role n/r");
+        assert_eq!(title(&serde_json::from_value(value).unwrap()), "Role n/r");
     }
 }

@@ -74,6 +74,16 @@ pub enum ClusterError {
         /// What it does instead.
         why: String,
     },
+    /// Kubelets cannot get an image of ours.
+    #[error("image {image} cannot be pulled on {place}")]
+    ImageNotPulled {
+        /// Image.
+        image: String,
+        /// Nodes and pods.
+        place: String,
+        /// What a kubelet says.
+        why: String,
+    },
     /// The command in the pod could not be run, or broke off.
     #[error("cannot run the client in pod {pod}")]
     Exec {
@@ -111,6 +121,7 @@ impl ClusterError {
             Self::Forbidden { .. } => (error_code::FORBIDDEN, Exit::Refused),
             Self::NotInstalled { .. } => (error_code::NOT_INSTALLED, Exit::Unreachable),
             Self::NotRunning { .. } => (error_code::POD_NOT_RUNNING, Exit::Unreachable),
+            Self::ImageNotPulled { .. } => (error_code::IMAGE_NOT_PULLED, Exit::Unreachable),
             Self::Exec { .. } => (error_code::AGENT_UNREACHABLE, Exit::Unreachable),
             Self::Refused { .. } => (error_code::API_REFUSED, Exit::Negative),
         }
@@ -126,8 +137,12 @@ impl ClusterError {
             Self::Unusable { source } | Self::Unreachable { source, .. } => {
                 failure.because(innermost(source))
             }
+            Self::NotRunning { pod, why } => failure.because(why.clone()).advise(format!(
+                "Look at it: `kubectl -n {} describe pod {pod}`.",
+                api::constant::NAMESPACE
+            )),
             Self::Forbidden { message: why, .. }
-            | Self::NotRunning { why, .. }
+            | Self::ImageNotPulled { why, .. }
             | Self::Exec { why, .. }
             | Self::Refused { message: why, .. }
                 if !why.is_empty() =>
@@ -135,7 +150,7 @@ impl ClusterError {
                 failure.because(why.clone())
             }
             Self::Forbidden { .. }
-            | Self::NotRunning { .. }
+            | Self::ImageNotPulled { .. }
             | Self::Exec { .. }
             | Self::Refused { .. }
             | Self::TimedOut { .. }

@@ -5,9 +5,11 @@
 mod access;
 mod agents;
 mod apply;
+mod difference;
 mod error;
 mod evidence;
 mod exec;
+mod nodes;
 mod rollout;
 
 use std::time::Duration;
@@ -15,8 +17,9 @@ use std::time::Duration;
 use kube::Client;
 
 pub use access::Access;
-pub use agents::{AgentPod, Place};
+pub use agents::{AgentPod, Place, Trouble, images_not_pulled};
 pub use apply::{Difference, title};
+pub use difference::Change;
 pub use error::ClusterError;
 pub use exec::{LARGEST_ANSWER, Output};
 pub use rollout::{AGENT, Installed, LOOK, REFLECTOR, Rollout};

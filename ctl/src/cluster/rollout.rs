@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use api::constant::{COMPONENT_AGENT, COMPONENT_REFLECTOR};
+use api::constant::{COMPONENT_AGENT, COMPONENT_CLEANUP, COMPONENT_REFLECTOR};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
-use k8s_openapi::api::core::v1::Node;
 use kube::Api;
-use kube::api::ListParams;
 
 use super::error::Request;
 use super::{Cluster, ClusterError};
@@ -44,6 +42,8 @@ pub struct Installed {
     pub version: String,
     /// Image.
     pub image: String,
+    /// What `rctl` noted at the DaemonSet about its `--set` values.
+    pub note: Option<String>,
 }
 
 impl Cluster {
@@ -63,6 +63,8 @@ impl Cluster {
     /// The API server does not say.
     pub async fn installed(&self) -> Result<Option<Installed>, ClusterError> {
         let Some(set) = self.daemon_set().await? else { return Ok(None) };
+        let annotations = set.metadata.annotations.as_ref();
+        let note = annotations.and_then(|all| all.get(crate::manifest::SETTINGS_NOTE)).cloned();
         let containers = set.spec.and_then(|spec| spec.template.spec).map(|pod| pod.containers);
         let image = containers
             .unwrap_or_default()
@@ -72,7 +74,7 @@ impl Cluster {
             .unwrap_or_default();
         let name = image.split('@').next().unwrap_or_default();
         let version = name.rsplit_once(':').map_or("", |(_, tag)| tag).to_owned();
-        Ok(Some(Installed { version, image }))
+        Ok(Some(Installed { version, image, note }))
     }
 
     /// How far the agents are; `None` if there is no DaemonSet.
@@ -116,23 +118,10 @@ impl Cluster {
     /// # Errors
     /// The API server does not say.
     pub async fn own_pods(&self) -> Result<usize, ClusterError> {
-        let agents = self.component(COMPONENT_AGENT).await?.len();
-        Ok(agents + self.component(COMPONENT_REFLECTOR).await?.len())
-    }
-
-    /// Nodes without pod CIDRs, which cannot have pods of ours.
-    ///
-    /// # Errors
-    /// The API server does not say.
-    pub async fn nodes_without_pod_cidrs(&self) -> Result<Vec<String>, ClusterError> {
-        let api: Api<Node> = Api::all(self.client.clone());
-        let what = Request { verb: "list", resource: "nodes", namespace: None };
-        let nodes = self.request(&what, api.list(&ListParams::default())).await?;
-        let without = nodes.items.into_iter().filter(|node| {
-            let spec = node.spec.as_ref();
-            let cidrs = spec.and_then(|spec| spec.pod_cidrs.as_ref());
-            cidrs.is_none_or(Vec::is_empty) && spec.is_none_or(|spec| spec.pod_cidr.is_none())
-        });
-        Ok(without.filter_map(|node| node.metadata.name).collect())
+        let mut count = 0;
+        for component in [COMPONENT_AGENT, COMPONENT_REFLECTOR, COMPONENT_CLEANUP] {
+            count += self.component(component).await?.len();
+        }
+        Ok(count)
     }
 }

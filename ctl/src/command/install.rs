@@ -1,6 +1,7 @@
 //! `rctl install` and `rctl upgrade`: the manifests of this version into a cluster, with a plan
 //! before and progress meanwhile.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
@@ -10,15 +11,23 @@ use serde_json::Value;
 
 use super::{print, remark};
 use crate::args::Global;
-use crate::cluster::{Cluster, ClusterError, Difference, LOOK, Place, Rollout, title};
+use crate::cluster::{
+    Cluster, ClusterError, Difference, LOOK, Place, Rollout, images_not_pulled, title,
+};
 use crate::failure::{Exit, Failure};
 use crate::manifest;
+use crate::manifest::kept::Setting;
 use crate::output::Format;
+use crate::output::table::printable;
 
 /// The oldest API server that has all kinds of the manifests (ValidatingAdmissionPolicy v1).
 const OLDEST_API: (u32, u32) = (1, 30);
 /// Requests to the API server at once.
 const AT_ONCE: usize = 8;
+/// More fields of one object do not help.
+const FIELDS: usize = 10;
+/// How often it is looked why pods do not run.
+const LOOK_AT_PODS: Duration = Duration::from_secs(3);
 /// How long the API server may take to serve a new kind.
 const ESTABLISH: Duration = Duration::from_secs(30);
 
@@ -34,9 +43,12 @@ pub struct InstallArgs {
         default_missing_value = "server"
     )]
     pub dry_run: Option<DryRun>,
-    /// Change a value of the manifests; may be given several times
+    /// Change a value of the manifests; may be given several times. Kept by later upgrades
     #[arg(long, value_name = "KEY=VALUE", value_parser = manifest::parse_setting)]
     pub set: Vec<(String, String)>,
+    /// Forget the values that were set before
+    #[arg(long)]
+    pub reset_values: bool,
     /// Give up waiting after this long (exit code 4)
     #[arg(long, default_value = "5m", value_parser = super::wait::duration)]
     pub timeout: Duration,
@@ -96,17 +108,21 @@ async fn run(global: &Global, args: &InstallArgs, mode: Mode) -> Result<Exit, Fa
             "leave out --agent-namespace, or use the Helm chart",
         ));
     }
-    let objects = manifest::objects(&args.set)?;
+    let said = manifest::objects(&args.set)?;
     if args.dry_run == Some(DryRun::Client) {
-        print(&yaml(&objects)?)?;
+        print(&yaml(&said)?)?;
         return Ok(Exit::Ok);
     }
     let cluster = global.access.connect().await?;
     check_api(&cluster.server_version().await?)?;
+    let installed = cluster.installed().await?;
+    let note = installed.as_ref().and_then(|installed| installed.note.as_deref());
+    let settings = manifest::kept::merged(note.filter(|_| !args.reset_values), &args.set)?;
+    let objects = with(&settings)?;
     let ours = version_of(&objects);
-    let installed = cluster.installed().await?.map(|installed| installed.version);
-    let heading = check_versions(installed.as_deref(), &ours, mode)?;
-    print(&format!("{heading} on {}\n", cluster.server()))?;
+    let theirs = installed.as_ref().map(|installed| installed.version.as_str());
+    let heading = check_versions(theirs, &ours, mode)?;
+    print(&format!("{heading} on {}\n{}", cluster.server(), render_settings(&settings)))?;
     let plan = plan(&cluster, &objects).await?;
     print(&render_plan(&plan))?;
     for node in cluster.nodes_without_pod_cidrs().await? {
@@ -126,6 +142,29 @@ async fn run(global: &Global, args: &InstallArgs, mode: Mode) -> Result<Exit, Fa
     wait_for_rollout(&cluster, args.timeout).await?;
     print("Rampart runs on every node.\nnext: rctl doctor --wait, then rctl status\n")?;
     Ok(Exit::Ok)
+}
+
+/// The manifests with all settings, which they carry as a note.
+fn with(settings: &[Setting]) -> Result<Vec<DynamicObject>, Failure> {
+    let pairs: Vec<_> = settings.iter().map(|s| (s.key.clone(), s.value.clone())).collect();
+    let mut objects = manifest::objects(&pairs).map_err(|failure| {
+        if settings.iter().any(|setting| setting.kept) {
+            let next = "say another value, use the rctl that set it, or --reset-values";
+            failure.because("a value that was set before does not fit this version").advise(next)
+        } else {
+            failure
+        }
+    })?;
+    manifest::kept::note(&mut objects, settings);
+    Ok(objects)
+}
+
+fn render_settings(settings: &[Setting]) -> String {
+    let line = |setting: &Setting| {
+        let kept = if setting.kept { "   (kept from before)" } else { "" };
+        format!("  set        {}={}{kept}\n", setting.key, setting.value)
+    };
+    settings.iter().map(line).collect()
 }
 
 fn yaml(objects: &[DynamicObject]) -> Result<String, Failure> {
@@ -241,7 +280,13 @@ fn render_plan(plan: &[Planned<'_>]) -> String {
         match difference {
             Difference::Created => text.push_str(&format!("  created    {}\n", title(object))),
             Difference::Changed(fields) => {
-                text.push_str(&format!("  changed    {} ({})\n", title(object), fields.join(", ")));
+                text.push_str(&format!("  changed    {}\n", title(object)));
+                for field in fields.iter().take(FIELDS) {
+                    text.push_str(&format!("               {}\n", printable(&field.to_string())));
+                }
+                if let Some(more) = fields.len().checked_sub(FIELDS).filter(|more| *more > 0) {
+                    text.push_str(&format!("               and {more} more\n"));
+                }
             }
             Difference::Unchanged => unchanged += 1,
         }
@@ -301,6 +346,8 @@ async fn wait_established(cluster: &Cluster, definition: &DynamicObject) -> Resu
 async fn wait_for_rollout(cluster: &Cluster, timeout: Duration) -> Result<(), Failure> {
     let deadline = Instant::now() + timeout;
     let mut told = String::new();
+    let mut images = BTreeSet::new();
+    let mut next_look = Instant::now() + LOOK_AT_PODS;
     loop {
         let agents = cluster.agent_rollout().await?;
         let reflectors = cluster.reflector_rollout().await?;
@@ -313,12 +360,15 @@ async fn wait_for_rollout(cluster: &Cluster, timeout: Duration) -> Result<(), Fa
             return Ok(());
         }
         if Instant::now() > deadline {
-            let failure = Failure::catalogued(
-                Exit::TimedOut,
-                api::error_code::TIMED_OUT,
-                format!("not all agents run after {} s: {told}", timeout.as_secs()),
-            );
-            return Err(failure.because(reasons(cluster).await).advise("rctl status; rctl doctor"));
+            return Err(late(cluster, timeout, &told).await);
+        }
+        if Instant::now() > next_look {
+            next_look = Instant::now() + LOOK_AT_PODS;
+            for error in images_not_pulled(&pods(cluster).await) {
+                if images.insert(error.failure().message) {
+                    remark(&error.failure().render());
+                }
+            }
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -332,27 +382,49 @@ fn progress(agents: Option<&Rollout>, reflectors: Option<&Rollout>) -> String {
     parts.chain(reflectors.map(|r| part("reflectors", r))).collect::<Vec<_>>().join(", ")
 }
 
-/// Why pods do not run, where it is known.
-async fn reasons(cluster: &Cluster) -> String {
-    let places = cluster.agents().await.unwrap_or_default();
+/// Our pods, where they can be seen.
+async fn pods(cluster: &Cluster) -> Vec<Place> {
+    let mut places = cluster.agents().await.unwrap_or_default();
+    places.extend(cluster.reflectors().await.unwrap_or_default());
+    places
+}
+
+/// It took too long: why pods do not run, where it is known, and what to do about it.
+async fn late(cluster: &Cluster, timeout: Duration, progress: &str) -> Failure {
+    let places = pods(cluster).await;
+    let late = Failure::catalogued(
+        Exit::TimedOut,
+        api::error_code::TIMED_OUT,
+        format!("not all agents run after {} s: {progress}", timeout.as_secs()),
+    );
+    if let Some(error) = images_not_pulled(&places).first() {
+        let cause = error.failure();
+        return late.because(format!("{}: {}", cause.message, cause.why)).advise(cause.next);
+    }
     let reasons: Vec<String> = places
         .into_iter()
         .filter_map(|place| match place {
-            Place::NotRunning(pod, why) => Some(format!("{}: {why}", pod.node)),
+            Place::NotRunning(pod, trouble) => {
+                Some(format!("{} (pod {}): {}", pod.node, pod.name, trouble.why))
+            }
             Place::Absent(node) => Some(format!("{node}: no pod yet")),
             Place::Running(_) => None,
         })
         .collect();
     if reasons.is_empty() {
-        "the agents run and are not ready".to_owned()
-    } else {
-        reasons.join("; ")
+        return late
+            .because("the agents run and are not ready")
+            .advise("rctl status and rctl doctor say why");
     }
+    let namespace = cluster.agent_namespace();
+    late.because(reasons.join("; "))
+        .advise(format!("`kubectl -n {namespace} describe pod POD` of one of them; rctl doctor"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::Change;
 
     #[test]
     fn versions_decide_what_is_done() {
@@ -391,13 +463,21 @@ mod tests {
             .enumerate()
             .map(|(index, object)| match index {
                 0 => (object, Difference::Created),
-                1 => (object, Difference::Changed(vec!["spec.versions".to_owned()])),
+                1 => {
+                    let change = |index| Change {
+                        path: format!("spec.field{index}"),
+                        from: Some("a".to_owned()),
+                        to: Some("b".to_owned()),
+                    };
+                    (object, Difference::Changed((0..FIELDS + 2).map(change).collect()))
+                }
                 _ => (object, Difference::Unchanged),
             })
             .collect();
         let text = render_plan(&plan);
         assert!(text.starts_with("  created    CustomResourceDefinition "), "{text}");
-        assert!(text.contains("(spec.versions)\n"), "{text}");
+        assert!(text.contains("\n               spec.field0: a -> b\n"), "{text}");
+        assert!(text.contains("\n               and 2 more\n"), "{text}");
         assert!(
             text.ends_with(&format!("{} of {} objects\n", plan.len() - 2, plan.len())),
             "{text}"
