@@ -224,9 +224,10 @@ fn uninstalls(cluster: &Cluster) -> anyhow::Result<()> {
             assert_eq!(routes, "", "{name}");
         }
         assert!(!node.exec(&["ip", "link"])?.contains("rampart-vxlan"));
-        let directories = ["/etc/cni/net.d", "/opt/cni/bin", "/var/lib/rampart", "/run/rampart"];
-        let files = node.exec(&[&["find"], &directories[..], &["-type", "f,s"]].concat())?;
-        assert!(!files.contains("rampart"), "{name}: {files}");
+        let directories = ["/etc/cni/net.d", "/opt/cni/bin", "/var/lib", "/run"];
+        let depth = ["-maxdepth", "1", "-name", "*rampart*"];
+        let files = node.exec(&[&["find"], &directories[..], &depth].concat())?;
+        assert_eq!(files, "", "{name}");
     }
     let kinds = "crd,namespace,clusterrole,clusterrolebinding,validatingadmissionpolicy,validatingadmissionpolicybinding";
     let left = cluster.kubectl(&["get", kinds, "-o", "name"])?;

@@ -1,14 +1,15 @@
-//! `rctl uninstall`: first the nodes, by their agents; then what runs; then the rest.
+//! `rctl uninstall`: first the nodes, by their agents; then what runs; then what agents cannot
+//! remove, or where there are none, by pods that only do that; then the rest.
+
+mod nodes;
 
 use std::time::{Duration, Instant};
 
-use api::control::{Uninstalled, Version};
 use clap::Args;
-use hyper::Method;
 use kube::api::DynamicObject;
 
-use super::{print, remark};
-use crate::agents::{Agents, failure, silence};
+use super::print;
+use crate::agents::Agents;
 use crate::args::Global;
 use crate::cluster::{Cluster, ClusterError, LOOK, title};
 use crate::failure::{Exit, Failure};
@@ -19,9 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What becomes of the pods, said before and after.
 const PODS: &str = "\
-Pods keep running, with their interfaces and addresses, and still reach each other on their node.
-From now on no NetworkPolicy is in force, pods are not reached from other nodes, and no pod is started
-or deleted until another network plugin is installed. Then restart the pods, node by node.
+Pods keep running, with their interfaces, addresses and host routes (protocol 83), which go with them,
+and still reach each other on their node. From now on no NetworkPolicy is in force, pods are not
+reached from other nodes, and no pod is started or deleted until another network plugin is installed.
+Then restart the pods, node by node.
 ";
 
 /// Options of `rctl uninstall`.
@@ -36,9 +38,12 @@ pub struct UninstallArgs {
     /// Leave our CustomResourceDefinitions, and so all BGPPeers and the like
     #[arg(long)]
     pub keep_crds: bool,
-    /// Go on although an agent does not answer: its node keeps routes, policy and CNI files
+    /// Go on although an agent does not answer, or a node cannot be cleaned
     #[arg(long)]
     pub force: bool,
+    /// As for `rctl install`, where the agents are gone already: image.repository, cni.binDir, ...
+    #[arg(long, value_name = "KEY=VALUE", value_parser = manifest::parse_setting)]
+    pub set: Vec<(String, String)>,
     /// Give up waiting after this long (exit code 4)
     #[arg(long, default_value = "3m", value_parser = super::wait::duration)]
     pub timeout: Duration,
@@ -56,8 +61,9 @@ pub async fn run(global: &Global, args: &UninstallArgs) -> Result<Exit, Failure>
         Err(error) => return Err(error.into()),
     };
     let objects = present(&cluster).await?;
+    let cleaners = cleaners(&cluster, &args.set, &objects).await?;
     print(&plan(&cluster, agents.as_ref(), &objects, args.keep_crds).await?)?;
-    if args.dry_run || (objects.is_empty() && agents.is_none()) {
+    if args.dry_run {
         return Ok(Exit::Ok);
     }
     if !args.yes {
@@ -68,32 +74,85 @@ pub async fn run(global: &Global, args: &UninstallArgs) -> Result<Exit, Failure>
         ));
     }
     let deadline = Instant::now() + args.timeout;
-    if let Some(agents) = &agents {
-        clean_nodes(agents, args.force, deadline).await?;
-    }
-    let (workloads, rest): (Vec<_>, Vec<_>) =
-        objects.iter().partition(|o| manifest::is_workload(o));
-    for object in workloads {
+    let mut reports = match &agents {
+        Some(agents) => nodes::leave(agents, args.force, deadline).await?,
+        None => nodes::Reports::new(),
+    };
+    for object in objects.iter().filter(|object| manifest::is_workload(object)) {
         remove(&cluster, object).await?;
     }
     wait_until(deadline, "the pods are gone", async || Ok(cluster.own_pods().await? == 0)).await?;
-    let (definitions, others): (Vec<_>, Vec<_>) =
-        rest.into_iter().partition(|object| manifest::is_definition(object));
-    for object in others.iter().rev() {
-        remove(&cluster, object).await?;
+    make_namespace(&cluster, deadline).await?;
+    cluster.apply(&cleaners).await?;
+    let swept = nodes::sweep(&cluster, args.force, deadline, &mut reports).await;
+    cluster.delete(&cleaners).await?;
+    print(&nodes::text(&reports))?;
+    swept?;
+    wait_until(deadline, "the pods are gone", async || Ok(cluster.own_pods().await? == 0)).await?;
+    for node in cluster.withdraw_node_conditions().await? {
+        print(&format!("node {node}: condition NetworkUnavailable removed\n"))?;
     }
-    if !args.keep_crds {
-        for object in &definitions {
-            remove(&cluster, object).await?;
-        }
-    }
-    let gone = async || {
-        let expected = if args.keep_crds { definitions.len() } else { 0 };
-        Ok(present(&cluster).await?.len() <= expected)
-    };
-    wait_until(deadline, "everything is gone", gone).await?;
+    remove_rest(&cluster, args.keep_crds, deadline).await?;
     print(&format!("Rampart is gone.\n{PODS}"))?;
     Ok(Exit::Ok)
+}
+
+/// The DaemonSet that cleans nodes: like that which is installed, or as `--set` says.
+async fn cleaners(
+    cluster: &Cluster,
+    settings: &[(String, String)],
+    present: &[DynamicObject],
+) -> Result<DynamicObject, Failure> {
+    let embedded = manifest::objects(settings)?;
+    let mut agent = embedded.into_iter().find(manifest::is_agent);
+    if settings.is_empty()
+        && let Some(named) = present.iter().find(|object| manifest::is_agent(object))
+        && let Some(installed) = cluster.find(named).await?
+    {
+        agent = Some(installed);
+    }
+    let agent = agent.ok_or_else(|| {
+        Failure::plain(
+            Exit::Negative,
+            "the embedded manifests have no agent",
+            "report this as a bug",
+        )
+    })?;
+    Ok(manifest::cleanup::daemon_set(&agent, cluster.agent_namespace()))
+}
+
+/// `kubectl delete -f install.yaml` takes the namespace away, too, and that takes a while.
+async fn make_namespace(cluster: &Cluster, deadline: Instant) -> Result<(), Failure> {
+    let embedded = manifest::objects(&[])?.into_iter().find(manifest::is_namespace);
+    let Some(mut namespace) = embedded else { return Ok(()) };
+    namespace.metadata.name = Some(cluster.agent_namespace().to_owned());
+    let settled = async || {
+        let found = cluster.find(&namespace).await?;
+        Ok(found.is_none_or(|found| found.metadata.deletion_timestamp.is_none()))
+    };
+    wait_until(deadline, "the namespace that is being deleted is gone", settled).await?;
+    if cluster.find(&namespace).await?.is_none() {
+        cluster.apply(&namespace).await?;
+    }
+    Ok(())
+}
+
+/// Everything but what runs: what was applied last goes first, the kinds with their objects last.
+async fn remove_rest(cluster: &Cluster, keep_crds: bool, deadline: Instant) -> Result<(), Failure> {
+    let objects = present(cluster).await?;
+    let (definitions, others): (Vec<_>, Vec<_>) =
+        objects.iter().partition(|object| manifest::is_definition(object));
+    for object in others.iter().rev() {
+        remove(cluster, object).await?;
+    }
+    if !keep_crds {
+        for object in &definitions {
+            remove(cluster, object).await?;
+        }
+    }
+    let expected = if keep_crds { definitions.len() } else { 0 };
+    let gone = async || Ok(present(cluster).await?.len() <= expected);
+    wait_until(deadline, "everything is gone", gone).await
 }
 
 /// Those of our objects that are in the cluster, in the order of installation.
@@ -119,10 +178,20 @@ async fn plan(
     let mut text = format!("uninstall Rampart from {}\n", cluster.server());
     match agents {
         Some(agents) => text.push_str(&format!(
-            "  1. {} nodes: CNI list and plugin, overlay, routes, policy, state (by their agents)\n",
-            agents.count()
+            "  1. {} nodes, by their agents and then by a short-lived DaemonSet {}:\n",
+            agents.count(),
+            manifest::cleanup::NAME
         )),
-        None => text.push_str("  1. no agents: nothing is removed from nodes\n"),
+        None => text.push_str(&format!(
+            "  1. no agents run; all nodes, by a short-lived DaemonSet {}:\n",
+            manifest::cleanup::NAME
+        )),
+    }
+    text.push_str("     CNI list and plugin, overlay, routes, policy, state, node condition\n");
+    if objects.is_empty() {
+        text.push_str("  2. objects: none is left\n");
+        text.push_str(PODS);
+        return Ok(text);
     }
     text.push_str("  2. objects:\n");
     for object in objects {
@@ -135,7 +204,7 @@ async fn plan(
                 0 => String::new(),
                 count => format!("   and with it {count} objects!"),
             }
-        } else if object.types.as_ref().is_some_and(|types| types.kind == "Namespace") {
+        } else if manifest::is_namespace(object) {
             "   and with it all that is in it!".to_owned()
         } else {
             String::new()
@@ -144,70 +213,6 @@ async fn plan(
     }
     text.push_str(PODS);
     Ok(text)
-}
-
-/// All agents must answer before the first one is asked to leave.
-async fn clean_nodes(agents: &Agents, force: bool, deadline: Instant) -> Result<(), Failure> {
-    if let Ok(answers) = agents.ask::<Version>("/v1/version").await {
-        let silent = answers.failures;
-        remark(&silence(&silent));
-        if !silent.is_empty() && !force {
-            return Err(not_clean(silent.len()));
-        }
-    }
-    loop {
-        let mut open = Vec::new();
-        let mut reports = Vec::new();
-        for (node, result) in agents.request(&Method::POST, "/v1/uninstall", "").await {
-            let report = result.and_then(|body| crate::client::decode::<Uninstalled>(&node, &body));
-            match report {
-                Ok(report) if report.done => reports.push((node, report)),
-                Ok(_) => open.push((node, None)),
-                Err(error) => open.push((node, Some(error))),
-            }
-        }
-        let late = Instant::now() > deadline;
-        if open.is_empty() || late || (force && open.iter().all(|(_, error)| error.is_some())) {
-            let failed = tell(&reports)?;
-            for (node, error) in &open {
-                let why = error.as_ref().map_or("not in time".to_owned(), |e| failure(e).message);
-                remark(&format!("node {node} is not clean: {why}\n"));
-            }
-            if open.len() + failed > 0 && !force {
-                return Err(not_clean(open.len() + failed));
-            }
-            return Ok(());
-        }
-        // An agent that is being replaced by its own clean-up is silent for a moment.
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
-fn not_clean(count: usize) -> Failure {
-    Failure::plain(
-        Exit::Unreachable,
-        format!("{count} nodes cannot be cleaned"),
-        "repair them and try again; or --force, and run `rampart cleanup` on them yourself",
-    )
-    .because("only the agent of a node can remove its routes, policy and CNI files")
-}
-
-/// What each node was rid of; how many have something left.
-fn tell(reports: &[(String, Uninstalled)]) -> Result<usize, Failure> {
-    let mut text = String::new();
-    let mut unclean = 0;
-    for (node, report) in reports {
-        text.push_str(&format!("node {node}: {} things removed\n", report.removed.len()));
-        for kept in &report.kept {
-            text.push_str(&format!("  kept   {kept}\n"));
-        }
-        for failed in &report.failed {
-            text.push_str(&format!("  FAILED {failed}\n"));
-        }
-        unclean += usize::from(!report.failed.is_empty());
-    }
-    print(&text)?;
-    Ok(unclean)
 }
 
 async fn remove(cluster: &Cluster, object: &DynamicObject) -> Result<(), Failure> {
