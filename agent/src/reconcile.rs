@@ -67,6 +67,8 @@ pub struct FanOut {
     masquerade: Option<Option<Masquerade>>,
     /// When BGP starts without a listing of Pods.
     pods_until: Option<Instant>,
+    /// Names of Secrets that are needed.
+    secrets: watch::Sender<BTreeSet<String>>,
 }
 
 impl FanOut {
@@ -103,8 +105,15 @@ impl FanOut {
             handover: Handover::default(),
             masquerade: None,
             pods_until: None,
+            secrets: watch::Sender::default(),
         };
         (task, receiver)
+    }
+
+    /// Names of the Secrets that a source has to ask for.
+    #[must_use]
+    pub fn secrets(&self) -> watch::Receiver<BTreeSet<String>> {
+        self.secrets.subscribe()
     }
 
     /// Runs until the source ends. `links` tells that interface addresses have changed.
@@ -187,6 +196,8 @@ impl FanOut {
         self.pods_until = None;
         let links = crate::kernel::address::list();
         let (desired, faults) = self.reconciler.desired(&links);
+        let secrets = self.reconciler.secrets();
+        self.secrets.send_if_modified(|old| std::mem::replace(old, secrets.clone()) != secrets);
         let mut complaints: Vec<(String, Complaint)> = faults.into_iter().map(complain).collect();
         if desired.is_none() {
             let message = format!("no Node object named {} was read", self.node_name);
@@ -385,7 +396,7 @@ fn for_policy(event: Event) -> Option<(policy::event::Event, Option<Origin>)> {
         Kind::Namespace => Some(p::Kind::Namespace),
         Kind::Pod => Some(p::Kind::Pod),
         Kind::NetworkPolicy => Some(p::Kind::NetworkPolicy),
-        Kind::BgpConfiguration | Kind::BgpPeer | Kind::NetworkConfiguration => None,
+        Kind::BgpConfiguration | Kind::BgpPeer | Kind::NetworkConfiguration | Kind::Secret => None,
     };
     let event = match event {
         Event::Apply(object, origin) => {
@@ -396,7 +407,8 @@ fn for_policy(event: Event) -> Option<(policy::event::Event, Option<Origin>)> {
                 Object::NetworkPolicy(o) => p::Object::NetworkPolicy(o),
                 Object::BgpConfiguration(_)
                 | Object::BgpPeer(_)
-                | Object::NetworkConfiguration(_) => return None,
+                | Object::NetworkConfiguration(_)
+                | Object::Secret(_) => return None,
             };
             return Some((p::Event::Apply(object), origin));
         }

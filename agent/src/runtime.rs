@@ -48,8 +48,8 @@ use crate::reconcile::{FanOut, View};
 use crate::reconcile_policy::{Message, PolicyTask};
 use crate::report;
 use crate::source::dir::Watcher;
-use crate::source::kube::Source;
 use crate::source::kube::client::{ClientError, Connection};
+use crate::source::kube::{Secrets, Source};
 use crate::watchdog::Watchdog;
 
 /// After a restart, routes found in the kernel are left alone until all peers are back, but no
@@ -230,6 +230,7 @@ fn start(
         bgp_sender,
         watchdog.clone(),
     );
+    let secrets = fan_out.secrets();
     let (links, _) =
         address::watch().map_err(|error| StartError::Thread("the address watch", error))?;
     let (batch_sender, batches) = mpsc::channel(4);
@@ -249,7 +250,8 @@ fn start(
         }
         (Store::Kubernetes(_), Some(connection)) => {
             let (source, state) = Source::new(connection.clone(), &args.node_name, &args.state_dir);
-            let source = source.with_recorder(recorder.clone());
+            let secrets = Secrets::new(&args.namespace, secrets, &args.run_dir);
+            let source = source.with_secrets(secrets).with_recorder(recorder.clone());
             watchdog.task("the Kubernetes source", source.run(batch_sender, flushes));
             Some(state)
         }

@@ -22,6 +22,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bgp::config::{Config, PeerConfig, PeerKind, Policy};
+use bgp::md5::Md5;
 use bgp::rib::{Candidate, decide};
 use bgp::session::Local;
 use bgp::session::negotiate::local_open;
@@ -56,6 +57,7 @@ fn peer(n: u32, asn: u32, client: bool) -> PeerConfig {
         standby: false,
         ebgp_multihop: None,
         ttl_security: false,
+        md5: Md5::Off,
         route_reflector_client: client,
         families: Families::ALL,
         next_hop_v4: None,

@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bgp::config::{PeerConfig, PeerKind, Policy};
+use bgp::md5::Md5;
 use bgp::session::negotiate::local_open;
 use bgp::session::{ConnectionId, Local, Peer, SessionEvent, State};
 use bgp::types::{Asn, Families, Family, RouterId};
@@ -40,6 +41,7 @@ fn config(asn: u32) -> PeerConfig {
         standby: false,
         ebgp_multihop: None,
         ttl_security: false,
+        md5: Md5::Off,
         route_reflector_client: false,
         families: Families::ALL,
         next_hop_v4: None,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::md5::{Md5, Md5Key};
 use crate::types::{Asn, Families, RouterId};
 
 /// Everything a [`crate::speaker::Speaker`] needs to know. Applied as a whole; the speaker works
@@ -58,6 +59,8 @@ pub struct PeerConfig {
     /// Generalized TTL security (RFC 5082): send with TTL 255, take nothing that has passed a router.
     /// Only for a directly connected peer, which must send with TTL 255 as well.
     pub ttl_security: bool,
+    /// TCP MD5 signatures (RFC 2385). A change resets the session.
+    pub md5: Md5,
     /// The peer is a route-reflector client of ours (RFC 4456; iBGP only).
     pub route_reflector_client: bool,
     /// Families to offer.
@@ -184,7 +187,7 @@ pub struct PrefixMatch {
 }
 
 /// Where to dial, and how: the driver turns this into a socket.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dial {
     /// Remote endpoint.
     pub remote: SocketAddr,
@@ -195,4 +198,6 @@ pub struct Dial {
     pub ttl: u8,
     /// Packets with a lower TTL or hop limit are dropped (RFC 5082).
     pub min_ttl: Option<u8>,
+    /// Segments are signed with it, and dropped if they are not (RFC 2385).
+    pub md5: Option<Md5Key>,
 }

@@ -4,6 +4,7 @@
 //! - [`session`]: the FSM as a table, collision detection, timers.
 //! - [`rib`]: Adj-RIB-In, Loc-RIB, decision with reasons, update groups (Adj-RIB-Out).
 //! - [`filter`]: import and export accept-lists.
+//! - [`md5`]: TCP MD5 signatures: off, with a key, or withheld until there is one.
 //! - [`speaker`]: sessions and RIB together; the only thing a driver talks to.
 //!
 //! This crate never opens a socket, reads a clock, spawns a thread or logs: time comes in as an
@@ -11,6 +12,7 @@
 
 pub mod config;
 pub mod filter;
+pub mod md5;
 pub mod rib;
 pub mod session;
 pub mod speaker;

@@ -128,6 +128,8 @@ pub struct PeerView {
     pub malformed: MalformedCounts,
     /// Last thing that went wrong.
     pub last_error: Option<PeerError>,
+    /// TCP MD5 signatures.
+    pub md5: crate::md5::Word,
     /// Import policy (its `Display` is words).
     pub import: Policy,
     /// Export policy (its `Display` is words).

@@ -27,6 +27,8 @@ pub const STATE_DIR: &str = "/var/lib/rampart";
 pub const REFLECTOR_PORT: u16 = 1790;
 /// Default address of `/healthz`, `/readyz` and `/metrics` of a route reflector.
 pub const REFLECTOR_METRICS_ADDRESS: &str = "127.0.0.1:9473";
+/// Secret, in the namespace of Rampart, that agents may read: passwords of peers, by key.
+pub const PASSWORD_SECRET: &str = "rampart-bgp-passwords";
 /// Namespace that Rampart is installed in.
 pub const NAMESPACE: &str = "rampart-system";
 /// Pod label that tells what a pod of ours is.

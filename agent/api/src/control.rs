@@ -343,6 +343,10 @@ pub struct PeerView {
     pub messages_sent: BTreeMap<String, u64>,
     /// UPDATEs with a malformed attribute (RFC 7606), by disposition.
     pub malformed: BTreeMap<String, u64>,
+    /// TCP MD5 signatures (RFC 2385): `off`; `on`; `unknown`: asked for, but the password is not there,
+    /// and so there is no session.
+    #[serde(default)]
+    pub md5: String,
     /// Last thing that went wrong.
     pub last_error: Option<PeerError>,
     /// Import policy in words.

@@ -34,6 +34,11 @@ const LONGEST: &str = "!has(self.maxLength) || !isCIDR(self.prefix) || (self.max
 /// A requirement has values exactly if its operator takes some.
 const OPERATOR_VALUES: &str =
     "(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)";
+/// A DNS subdomain name (RFC 1123).
+const SECRET_NAME: &str =
+    r"self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')";
+/// What a key of a Secret may be.
+const SECRET_KEY: &str = r"self.matches('^[-._a-zA-Z0-9]+$')";
 /// There is one object of the kind.
 const SINGLETON: &str = "self.metadata.name == 'default'";
 
@@ -153,6 +158,10 @@ pub struct BGPPeerSpec {
     /// directly connected peer, which must do the same (`ttl-security hops 1`). Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_security: Option<bool>,
+    /// Password of the session: TCP MD5 signatures (RFC 2385), as the peer has to ask for as well.
+    /// Without the Secret or its key there is no session. A new value resets the session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_secret_ref: Option<SecretKeyRef>,
     /// The peer is a client of ours: reflect iBGP routes to and from it (RFC 4456).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route_reflector_client: Option<bool>,
@@ -171,6 +180,22 @@ pub struct BGPPeerSpec {
     #[schemars(range(min = 1))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_prefixes: Option<u32>,
+}
+
+/// A key of a Secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretKeyRef {
+    /// Name of a Secret in the namespace that Rampart runs in. Default `rampart-bgp-passwords`, which
+    /// agents may read; any other one has to be granted to them (list and watch, by resourceNames).
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = rule(SECRET_NAME, "must be the name of a Secret"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Key of the value that is the password: 1 to 80 octets without control characters.
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = rule(SECRET_KEY, "must be letters, digits, `-`, `_` or `.`"))]
+    pub key: String,
 }
 
 /// A label selector over Nodes (as metav1.LabelSelector).

@@ -39,6 +39,25 @@ pub const WATCHED: &[Watched] = &[
 /// client, and in which AS. It is granted these and writes nothing.
 pub const REFLECTOR_WATCHED: &[&str] = &["nodes", "bgpconfigurations"];
 
+/// An object that is listed and watched by its name, in the agent's own namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Plural name of the core kind.
+    pub plural: &'static str,
+    /// Name of the object.
+    pub name: &'static str,
+    /// What for: becomes a comment in the manifest.
+    pub why: &'static str,
+}
+
+/// Single objects that agents read. Any other Secret that a BGPPeer names is asked for in the same
+/// way, and has to be granted by whoever names it.
+pub const NAMED: &[Named] = &[Named {
+    plural: "secrets",
+    name: crate::constant::PASSWORD_SECRET,
+    why: "passwords of BGP peers; no other Secret, and no list of them",
+}];
+
 /// Where a rule of RBAC holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {

@@ -6,11 +6,12 @@ use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
 use ::bgp::config::Dial;
+use ::bgp::md5::Md5Key;
 use bytes::{Buf, Bytes};
 use mio::net::TcpStream;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::socket_option::set_min_ttl;
+use super::socket_option::{set_md5, set_min_ttl};
 
 /// Chunks in one `writev`.
 const CHUNKS: usize = 64;
@@ -140,18 +141,29 @@ impl Connection {
     }
 }
 
+/// What a connection from a peer is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Inbound {
+    /// TTL or hop limit of what we send.
+    pub(super) ttl: u8,
+    /// The least of what we take.
+    pub(super) min_ttl: Option<u8>,
+    /// What signs it.
+    pub(super) md5: Option<Md5Key>,
+}
+
 /// Options of every BGP connection.
-pub(super) fn set_options(
-    stream: &TcpStream,
-    remote: IpAddr,
-    ttl: u8,
-    min_ttl: Option<u8>,
-) -> io::Result<()> {
+pub(super) fn set_options(stream: &TcpStream, remote: IpAddr, options: &Inbound) -> io::Result<()> {
+    // It has that of its listener, unless it came in before the listener had it, or had another one:
+    // from here on it says nothing that is not signed.
+    if options.md5.is_some() {
+        set_md5(stream, remote, options.md5.as_ref())?;
+    }
     stream.set_nodelay(true)?;
-    if let Some(min_ttl) = min_ttl {
+    if let Some(min_ttl) = options.min_ttl {
         set_min_ttl(stream, remote, min_ttl)?;
     }
-    set_ttl(&SockRef::from(stream), remote, ttl)
+    set_ttl(&SockRef::from(stream), remote, options.ttl)
 }
 
 fn set_ttl(socket: &Socket, remote: IpAddr, ttl: u8) -> io::Result<()> {
@@ -169,6 +181,9 @@ pub(super) fn dial(dial: &Dial) -> io::Result<TcpStream> {
     set_ttl(&socket, dial.remote.ip(), dial.ttl)?;
     if let Some(min_ttl) = dial.min_ttl {
         set_min_ttl(&socket, dial.remote.ip(), min_ttl)?;
+    }
+    if dial.md5.is_some() {
+        set_md5(&socket, dial.remote.ip(), dial.md5.as_ref())?;
     }
     if let Some(local) = dial.local {
         socket.bind(&SocketAddr::new(local, 0).into())?;

@@ -2,7 +2,7 @@
 
 mod traffic;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ::bgp::config::Config;
+use ::bgp::md5::Md5Key;
 use ::bgp::speaker::{ConnectionId, Output, Speaker};
 use ::bgp::wire::encode;
 use ::bgp::wire::error::Notification;
@@ -19,7 +20,7 @@ use mio::{Interest, Poll, Token, Waker};
 use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, watch};
 
-use super::connection::{self, Connection, LINGER, Phase};
+use super::connection::{self, Connection, Inbound, LINGER, Phase};
 use super::handle::{Command, SpeakerHandle, Traffic};
 use super::listener::{Listeners, Listening};
 use super::outlet::{DriverEvent, EventOutlet, FibChange, FibOutlet, FibSink};
@@ -72,6 +73,7 @@ pub fn spawn(
     let mut listeners = Listeners::new(LISTEN);
     listeners.set_port(now, listen_port);
     let peers = Peers::of(&config);
+    listeners.set_keys(peers.keys());
     let speaker = Speaker::new(now, config);
     let driver = Driver {
         poll,
@@ -96,15 +98,24 @@ pub fn spawn(
     Ok((SpeakerHandle::new(command_sender, waker, traffic), events, thread))
 }
 
-/// TTL of inbound connections, and the least of what comes in, by peer.
+/// Options of inbound connections, by address of the peer.
 #[derive(Debug)]
-struct Peers(FxHashMap<IpAddr, (u8, Option<u8>)>);
+struct Peers(FxHashMap<IpAddr, Inbound>);
 
 impl Peers {
     fn of(config: &Config) -> Self {
         // Who connects from the address of a peer that is only dialled is another one.
         let peers = config.peers.iter().filter(|peer| !peer.dial_only);
-        Self(peers.map(|p| (p.address, (p.ttl(config.asn), p.min_ttl()))).collect())
+        let options = peers.map(|peer| {
+            let (ttl, min_ttl) = (peer.ttl(config.asn), peer.min_ttl());
+            (peer.address, Inbound { ttl, min_ttl, md5: peer.md5.key().cloned() })
+        });
+        Self(options.collect())
+    }
+
+    fn keys(&self) -> BTreeMap<IpAddr, Md5Key> {
+        let keyed = self.0.iter();
+        keyed.filter_map(|(remote, options)| Some((*remote, options.md5.clone()?))).collect()
     }
 }
 
@@ -230,6 +241,7 @@ impl Driver {
                         self.traffic.listen_port = 0;
                     }
                     self.peers = Peers::of(&config);
+                    self.listeners.set_keys(self.peers.keys());
                     self.speaker.configure(now, *config);
                 }
                 Ok(Command::Originate(prefixes)) => self.speaker.originate(now, &prefixes),
@@ -280,9 +292,8 @@ impl Driver {
     /// An error means that the connection is already gone, or its options were refused.
     fn take_in(&mut self, now: Instant, stream: TcpStream, remote: SocketAddr) -> io::Result<()> {
         let local = stream.local_addr()?;
-        let ttl = self.peers.0.get(&remote.ip()).copied();
-        if let Some((ttl, min_ttl)) = ttl {
-            connection::set_options(&stream, remote.ip(), ttl, min_ttl)?;
+        if let Some(options) = self.peers.0.get(&remote.ip()) {
+            connection::set_options(&stream, remote.ip(), options)?;
         }
         match self.speaker.accept(now, remote, local) {
             Ok(ConnectionId(id)) => {

@@ -1,12 +1,16 @@
 //! Listening sockets: one for each family, opened again with back-off when that fails.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use ::bgp::md5::Md5Key;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
+
+use super::socket_option::set_md5;
 
 /// Every node of a big cluster may connect in the same moment.
 const BACKLOG: i32 = 4096;
@@ -30,6 +34,8 @@ pub(super) struct Listeners {
     port: u16,
     tokens: [Token; 2],
     sockets: [Option<TcpListener>; 2],
+    /// What connections from these addresses are signed with.
+    keys: BTreeMap<IpAddr, Md5Key>,
     retry: Option<(Instant, Duration)>,
     /// Accepting stopped for want of something; there may be more.
     accept_again: Option<Instant>,
@@ -38,7 +44,8 @@ pub(super) struct Listeners {
 impl Listeners {
     /// Not listening yet.
     pub(super) fn new(tokens: [Token; 2]) -> Self {
-        Self { port: 0, tokens, sockets: [None, None], retry: None, accept_again: None }
+        let keys = BTreeMap::new();
+        Self { port: 0, tokens, sockets: [None, None], keys, retry: None, accept_again: None }
     }
 
     /// Listens on this port (0 = on none) instead of the one before.
@@ -49,6 +56,30 @@ impl Listeners {
         self.port = port;
         self.sockets = [None, None];
         self.retry = (port != 0).then_some((now, RETRY_FIRST));
+    }
+
+    /// Connections from these addresses have to be signed with these keys from now on.
+    pub(super) fn set_keys(&mut self, keys: BTreeMap<IpAddr, Md5Key>) {
+        let old = std::mem::replace(&mut self.keys, keys);
+        for (remote, _) in old.iter().filter(|(remote, _)| !self.keys.contains_key(*remote)) {
+            self.set_key(*remote, None);
+        }
+        for (remote, key) in self.keys.iter().filter(|(remote, key)| old.get(*remote) != Some(*key))
+        {
+            self.set_key(*remote, Some(key));
+        }
+    }
+
+    /// A key that the kernel does not take (there is room for some hundreds) leaves the listener
+    /// open: [`super::connection::set_options`] closes the door behind it.
+    fn set_key(&self, remote: IpAddr, key: Option<&Md5Key>) {
+        let [v4, v6] = &self.sockets;
+        let socket = if remote.is_ipv4() { v4 } else { v6 };
+        if let Some(socket) = socket
+            && let Err(error) = set_md5(socket, remote, key)
+        {
+            tracing::warn!(%remote, %error, "the TCP MD5 key of a peer cannot be set for its connections to us");
+        }
     }
 
     /// Opens what is not open yet, if it is time to.
@@ -63,7 +94,7 @@ impl Listeners {
             if socket.is_some() {
                 continue;
             }
-            match listen(SocketAddr::new(address, self.port), registry, token) {
+            match listen(SocketAddr::new(address, self.port), &self.keys, registry, token) {
                 Ok(listener) => *socket = Some(listener),
                 // IPv6 is switched off on this machine: nothing to wait for.
                 Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {}
@@ -111,7 +142,12 @@ impl Listeners {
     }
 }
 
-fn listen(address: SocketAddr, registry: &Registry, token: Token) -> io::Result<TcpListener> {
+fn listen(
+    address: SocketAddr,
+    keys: &BTreeMap<IpAddr, Md5Key>,
+    registry: &Registry,
+    token: Token,
+) -> io::Result<TcpListener> {
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     if address.is_ipv6() {
@@ -119,6 +155,11 @@ fn listen(address: SocketAddr, registry: &Registry, token: Token) -> io::Result<
     }
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
+    for (remote, key) in keys.iter().filter(|(remote, _)| remote.is_ipv4() == address.is_ipv4()) {
+        if let Err(error) = set_md5(&socket, *remote, Some(key)) {
+            tracing::warn!(%remote, %error, "the TCP MD5 key of a peer cannot be set for its connections to us");
+        }
+    }
     socket.listen(BACKLOG)?;
     let mut listener = TcpListener::from_std(socket.into());
     registry.register(&mut listener, token, Interest::READABLE)?;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ::bgp::config::{Config, GracefulRestart, PeerConfig, PeerKind, Policy, PrefixMatch};
+use ::bgp::md5::Md5;
 use ::bgp::types::{Asn, Families, RouterId};
 use api::agent_args::Store;
 use ipnet::IpNet;
@@ -326,6 +327,7 @@ fn peer_config(
         standby: false,
         ebgp_multihop: peer.ebgp_multihop,
         ttl_security: false,
+        md5: Md5::Off,
         route_reflector_client: peer.route_reflector_client,
         families: Families::ALL,
         next_hop_v4: peer.next_hop_v4,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use api::constant::REFLECTOR_PORT;
 use api::error_code;
 use bgp::config::{Config, GracefulRestart, PeerConfig, PeerKind, Policy, PrefixMatch};
+use bgp::md5::Md5;
 use bgp::types::{Families, RouterId};
 use ipnet::IpNet;
 use rustc_hash::FxHasher;
@@ -16,7 +17,8 @@ use super::node::NodeFacts;
 use super::peer::{HOLD_TIME, PeerSettings};
 use super::settings::Settings;
 use super::{
-    Desired, Fault, FieldFault, Key, Kind, LinkAddress, MeshPeer, Network, Reconciler, reach,
+    Desired, Fault, FieldFault, Key, Kind, LinkAddress, MeshPeer, Network, Reconciler, Secrets,
+    reach,
 };
 
 /// First wait between attempts to connect.
@@ -41,7 +43,8 @@ pub(super) fn assemble(
     };
     let own_addresses: BTreeSet<IpAddr> =
         claimed.addresses.iter().copied().chain(links.iter().map(|link| link.net.addr())).collect();
-    let context = Context { settings: &settings, own, own_addresses, links };
+    let (namespace, secrets) = (reconciler.namespace.as_str(), &reconciler.secrets);
+    let context = Context { settings: &settings, own, own_addresses, links, namespace, secrets };
     let explicit = context.explicit_peers(&mut reconciler.peers, &mut found);
     let fabric_routes = explicit.values().any(|peer| peer.asn != settings.asn);
     let mut peers = BTreeMap::new();
@@ -171,6 +174,9 @@ struct Context<'a> {
     /// Of the Node, even if disputed, and of all interfaces.
     own_addresses: BTreeSet<IpAddr>,
     links: &'a [LinkAddress],
+    /// Ours.
+    namespace: &'a str,
+    secrets: &'a Secrets,
 }
 
 impl Context<'_> {
@@ -228,6 +234,7 @@ impl Context<'_> {
             standby: false,
             ebgp_multihop: None,
             ttl_security: false,
+            md5: Md5::Off,
             route_reflector_client: false,
             families: Families::ALL,
             next_hop_v4: self.own_v4(),
@@ -284,11 +291,31 @@ impl Context<'_> {
                 }
             };
             if let Some(chosen) = &chosen {
-                peers.insert(chosen.address, self.explicit_peer(name, chosen));
+                let (md5, fault) = self.md5(chosen);
+                let key = Key { kind: Kind::BgpPeer, namespace: String::new(), name: name.clone() };
+                found.extend(fault.map(|fault| (key, fault)));
+                let peer = PeerConfig { md5, ..self.explicit_peer(name, chosen) };
+                peers.insert(chosen.address, peer);
             }
             tracked.in_force = chosen;
         }
         peers
+    }
+
+    /// How the segments of a session with the peer are signed; and what is wrong with its password.
+    fn md5(&self, peer: &PeerSettings) -> (Md5, Option<FieldFault>) {
+        let Some(reference) = &peer.password else { return (Md5::Off, None) };
+        let wrong = match self.secrets.known.get(&reference.secret) {
+            Some(Some(secret)) => match reference.password(secret) {
+                Ok(key) => return (Md5::Key(key), None),
+                Err(wrong) => wrong,
+            },
+            None if !self.secrets.listed => return (Md5::Unknown, None),
+            Some(None) | None => "it does not exist".to_owned(),
+        };
+        let message = format!("Secret {}/{}: {wrong}", self.namespace, reference.secret);
+        let field = "spec.passwordSecretRef";
+        (Md5::Unknown, Some(FieldFault::new(error_code::PASSWORD_MISSING, field, message)))
     }
 
     /// What is wrong with a peer among the others.
@@ -356,6 +383,7 @@ impl Context<'_> {
             standby: false,
             ebgp_multihop: peer.ebgp_multihop,
             ttl_security: peer.ttl_security,
+            md5: Md5::Off,
             route_reflector_client: peer.route_reflector_client,
             families: Families::ALL,
             next_hop_v4,

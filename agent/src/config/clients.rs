@@ -15,6 +15,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use api::constant::REFLECTOR_PORT;
 use bgp::config::{Config, GracefulRestart, PeerConfig, PeerKind, Policy};
+use bgp::md5::Md5;
 use bgp::types::{Families, RouterId};
 use rustc_hash::FxHasher;
 
@@ -63,6 +64,7 @@ pub(super) fn assemble(reconciler: &mut Reconciler) -> (Option<ReflectorPlan>, V
             standby: false,
             ebgp_multihop: None,
             ttl_security: false,
+            md5: Md5::Off,
             route_reflector_client: true,
             families: Families::ALL,
             next_hop_v4: None,

@@ -26,7 +26,7 @@ mod reach;
 mod reflector;
 mod settings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -34,7 +34,7 @@ use api::crd::BGPPeerSpec;
 use api::error_code::Code;
 use ipnet::IpNet;
 
-use crate::source::{Event, Key, Kind, Object, Origin};
+use crate::source::{Event, Key, Kind, Object, Origin, Secret};
 pub use clients::ReflectorPlan;
 pub use masquerade::masquerade;
 pub use network::{Network, OverlaySettings};
@@ -149,6 +149,15 @@ impl<T> Tracked<T> {
     }
 }
 
+/// Secrets of our own namespace.
+#[derive(Debug, Default)]
+struct Secrets {
+    /// `None`: it is not there.
+    known: BTreeMap<String, Option<Secret>>,
+    /// What is not in there does not exist, either.
+    listed: bool,
+}
+
 /// Holds the objects.
 #[derive(Debug)]
 pub struct Reconciler {
@@ -160,6 +169,7 @@ pub struct Reconciler {
     peers: BTreeMap<String, Tracked<PeerSettings>>,
     /// By name of the pod.
     reflectors: BTreeMap<String, ReflectorFacts>,
+    secrets: Secrets,
     /// Objects not seen since the listing of their kind began.
     unlisted: BTreeMap<Kind, Vec<Key>>,
 }
@@ -176,6 +186,7 @@ impl Reconciler {
             network: None,
             peers: BTreeMap::new(),
             reflectors: BTreeMap::new(),
+            secrets: Secrets::default(),
             unlisted: BTreeMap::new(),
         }
     }
@@ -192,7 +203,9 @@ impl Reconciler {
             Event::RelistEnd(kind) => {
                 let gone = self.unlisted.remove(kind).unwrap_or_default();
                 let deleted = gone.iter().filter(|key| self.delete(key)).count();
-                deleted > 0
+                let all_secrets = *kind == Kind::Secret && !self.secrets.listed;
+                self.secrets.listed |= all_secrets;
+                deleted > 0 || all_secrets
             }
             Event::Rejected(_) | Event::Resolved(_) => false,
         }
@@ -225,6 +238,13 @@ impl Reconciler {
                     None => self.delete(&key),
                 };
             }
+            Object::Secret(secret) => {
+                if key.namespace != self.namespace {
+                    return false;
+                }
+                let secret = Some((**secret).clone());
+                return self.secrets.known.insert(key.name, secret.clone()) != Some(secret);
+            }
             Object::Namespace(_) | Object::NetworkPolicy(_) => return false,
         }
         true
@@ -239,12 +259,17 @@ impl Reconciler {
             Kind::Pod => {
                 key.namespace == self.namespace && self.reflectors.remove(&key.name).is_some()
             }
+            // Of a single Secret this is how its absence is told.
+            Kind::Secret => {
+                key.namespace == self.namespace
+                    && self.secrets.known.insert(key.name.clone(), None) != Some(None)
+            }
             Kind::Namespace | Kind::NetworkPolicy => false,
         }
     }
 
     fn keys(&self, kind: Kind) -> Vec<Key> {
-        let namespace = if kind == Kind::Pod { self.namespace.as_str() } else { "" };
+        let namespace = if kind.namespaced() { self.namespace.as_str() } else { "" };
         let key = |name: &String| Key { kind, namespace: namespace.to_owned(), name: name.clone() };
         match kind {
             Kind::Node => self.nodes.keys().map(key).collect(),
@@ -256,6 +281,10 @@ impl Reconciler {
                 self.network.iter().map(|_| key(&"default".to_owned())).collect()
             }
             Kind::Pod => self.reflectors.keys().map(key).collect(),
+            Kind::Secret => {
+                let there = self.secrets.known.iter().filter(|(_, secret)| secret.is_some());
+                there.map(|(name, _)| key(name)).collect()
+            }
             Kind::Namespace | Kind::NetworkPolicy => Vec::new(),
         }
     }
@@ -281,6 +310,13 @@ impl Reconciler {
     /// that is wrong with them. `links` are the addresses of our interfaces.
     pub fn desired(&mut self, links: &[LinkAddress]) -> (Option<Desired>, Vec<Fault>) {
         assemble::assemble(self, links)
+    }
+
+    /// Names of the Secrets, in our own namespace, that the peers of this node need.
+    #[must_use]
+    pub fn secrets(&self) -> BTreeSet<String> {
+        let peers = self.peers.values().filter_map(|tracked| tracked.in_force.as_ref());
+        peers.filter_map(|peer| Some(peer.password.as_ref()?.secret.clone())).collect()
     }
 
     /// What a route reflector on this node should be: see the module `clients`.
@@ -309,7 +345,7 @@ impl Reconciler {
             Kind::BgpConfiguration => describe(self.settings.as_ref()),
             Kind::BgpPeer => describe(self.peers.get(&key.name)),
             Kind::NetworkConfiguration => describe(self.network.as_ref()),
-            Kind::Namespace | Kind::Pod | Kind::NetworkPolicy => (None, false),
+            Kind::Namespace | Kind::Pod | Kind::NetworkPolicy | Kind::Secret => (None, false),
         };
         if let Some(next) = reach::advice(fault.code) {
             return Fault {

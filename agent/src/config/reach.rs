@@ -16,8 +16,10 @@ const NAMED: usize = 3;
 
 /// The catalogue's advice for faults that are not about a wrong field.
 pub(super) fn advice(code: Code) -> Option<&'static str> {
-    use error_code::{BEHIND_ROUTER, CNI_NO_POD_CIDR, OVERLAY_FAILED};
-    [BEHIND_ROUTER, CNI_NO_POD_CIDR, OVERLAY_FAILED].contains(&code).then_some(())?;
+    use error_code::{BEHIND_ROUTER, CNI_NO_POD_CIDR, OVERLAY_FAILED, PASSWORD_MISSING};
+    [BEHIND_ROUTER, CNI_NO_POD_CIDR, OVERLAY_FAILED, PASSWORD_MISSING]
+        .contains(&code)
+        .then_some(())?;
     CATALOGUE.iter().find(|entry| entry.code == code).map(|entry| entry.next)
 }
 

@@ -7,8 +7,11 @@ use api::control::{
     AgentView, EndpointView, GracefulRestartView, NodeView, PathView, PeerError, PeerView,
     PolicyView, RouteView,
 };
+use api::error_code;
 use bgp::config::{PeerKind, Policy, PrefixMatch};
+use bgp::md5::Word;
 use bgp::rib::Verdict;
+use bgp::speaker::{DownReason, SpeakerEvent};
 use bgp::types::Family;
 use bgp::view::{self, MalformedCounts, MessageCounts, PathFrom, RestartView};
 use bgp::wire::attribute::{AsPath, Attributes, Origin, SegmentKind};
@@ -43,6 +46,7 @@ const fn kind(kind: PeerKind) -> &'static str {
 
 pub(super) fn peer(node: &str, peer: view::PeerView) -> PeerView {
     let ibgp = peer.remote_asn == peer.local_asn;
+    let last_error = last_error(&peer);
     PeerView {
         node: node.to_owned(),
         name: peer.name,
@@ -69,13 +73,37 @@ pub(super) fn peer(node: &str, peer: view::PeerView) -> PeerView {
         messages_received: messages(peer.messages_received),
         messages_sent: messages(peer.messages_sent),
         malformed: malformed(peer.malformed),
-        last_error: peer.last_error.map(|error| {
-            let (code, message) = herald::last_error(&error.event);
-            PeerError { code, message, ago_seconds: error.ago.as_secs_f64() }
-        }),
+        md5: word(peer.md5).to_owned(),
+        last_error,
         import: import_words(&peer.import, ibgp),
         export: export_words(&peer.export),
     }
+}
+
+const fn word(md5: Word) -> &'static str {
+    match md5 {
+        Word::Off => "off",
+        Word::Key => "on",
+        Word::Unknown => "unknown",
+    }
+}
+
+fn last_error(peer: &view::PeerView) -> Option<PeerError> {
+    if peer.md5 == Word::Unknown {
+        let message = "its password is not known, so there is no session".to_owned();
+        let ago_seconds = peer.since.as_secs_f64();
+        return Some(PeerError { code: error_code::PASSWORD_MISSING, message, ago_seconds });
+    }
+    let error = peer.last_error.as_ref()?;
+    let (mut code, mut message) = herald::last_error(&error.event);
+    if peer.md5 == Word::Key
+        && let SpeakerEvent::SessionDown { reason: DownReason::ConnectFailed(_), .. } = &error.event
+        && message.contains("timed out")
+    {
+        code = error_code::PASSWORD_MISMATCH;
+        message.push_str("; a peer with another password, or without one, does not answer");
+    }
+    Some(PeerError { code, message, ago_seconds: error.ago.as_secs_f64() })
 }
 
 fn names(families: &[Family]) -> Vec<String> {

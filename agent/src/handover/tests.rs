@@ -1,6 +1,7 @@
 use std::net::IpAddr;
 
 use bgp::config::{GracefulRestart, PeerKind, Policy};
+use bgp::md5::Md5;
 use bgp::types::{Asn, Families, RouterId};
 
 use super::*;
@@ -24,6 +25,7 @@ fn peer(endpoint: SocketAddr, kind: PeerKind) -> PeerConfig {
         standby: false,
         ebgp_multihop: None,
         ttl_security: false,
+        md5: Md5::Off,
         route_reflector_client: false,
         families: Families::ALL,
         next_hop_v4: None,

@@ -179,7 +179,7 @@ fn classify(node: &Node) -> Result<Class, Fault> {
 /// The apiVersion of the kinds that we read.
 fn api_version(kind: Kind) -> String {
     match kind {
-        Kind::Node | Kind::Namespace | Kind::Pod => "v1".to_owned(),
+        Kind::Node | Kind::Namespace | Kind::Pod | Kind::Secret => "v1".to_owned(),
         Kind::NetworkPolicy => "networking.k8s.io/v1".to_owned(),
         Kind::BgpConfiguration | Kind::BgpPeer | Kind::NetworkConfiguration => {
             format!("{GROUP}/{VERSION}")
@@ -190,7 +190,7 @@ fn api_version(kind: Kind) -> String {
 /// Kinds that stand beside ours in any directory of manifests. Only in the two groups that our own
 /// kinds come from are they told apart by name, so that a misspelt NetworkPolicy is noticed.
 fn well_known(version: &str, kind: &str) -> bool {
-    const CORE: [&str; 17] = [
+    const CORE: [&str; 16] = [
         "Binding",
         "ComponentStatus",
         "ConfigMap",
@@ -202,7 +202,6 @@ fn well_known(version: &str, kind: &str) -> bool {
         "PodTemplate",
         "ReplicationController",
         "ResourceQuota",
-        "Secret",
         "Service",
         "ServiceAccount",
         "Status",
@@ -249,7 +248,7 @@ const BAD_NAME: &str = "must be lower-case letters, digits, `-` (and `.` in a na
                         ending with a letter or digit";
 
 /// RFC 1123 subdomain or label, as the API server asks for.
-fn is_name(text: &str, longest: usize, dots: bool) -> bool {
+pub(crate) fn is_name(text: &str, longest: usize, dots: bool) -> bool {
     let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let label = |part: &str| {
         part.bytes().all(|b| alphanumeric(b) || b == b'-')
@@ -269,6 +268,7 @@ pub(super) fn object(node: &Node, key: &Key) -> Result<Object, Vec<Fault>> {
         Kind::BgpConfiguration => Object::BgpConfiguration(decode(node)?),
         Kind::BgpPeer => Object::BgpPeer(decode(node)?),
         Kind::NetworkConfiguration => Object::NetworkConfiguration(decode(node)?),
+        Kind::Secret => Object::Secret(decode(node).map_err(without_content)?),
     };
     if key.kind == Kind::BgpConfiguration && key.name != "default" {
         let message = "only the BGPConfiguration named `default` is read".to_owned();
@@ -300,6 +300,14 @@ fn decode<T: DeserializeOwned>(node: &Node) -> Result<Box<T>, Vec<Fault>> {
     }
 }
 
+/// A message may quote what cannot be read: not of a Secret.
+fn without_content(mut faults: Vec<Fault>) -> Vec<Fault> {
+    for fault in faults.iter_mut().filter(|fault| fault.code == error_code::MANIFEST_SYNTAX) {
+        "is not what a Secret has there (what it has is not shown)".clone_into(&mut fault.message);
+    }
+    faults
+}
+
 /// Fills in what an API server would, and drops what nobody here looks at (memory).
 fn normalise(object: &mut Object, key: &Key) {
     let metadata = match object {
@@ -322,6 +330,10 @@ fn normalise(object: &mut Object, key: &Key) {
         Object::BgpConfiguration(o) => &mut o.metadata,
         Object::BgpPeer(o) => &mut o.metadata,
         Object::NetworkConfiguration(o) => &mut o.metadata,
+        Object::Secret(o) => {
+            o.trim();
+            &mut o.metadata
+        }
     };
     metadata.managed_fields = None;
     // What runtimes call the uid of a static pod; see the policy engine's reading of it.
@@ -363,7 +375,7 @@ fn trim_pod(pod: &mut k8s_openapi::api::core::v1::Pod) {
 /// Lines of all fields, for kinds whose content can be wrong in meaning, too.
 fn field_lines(node: &Node, kind: Kind) -> FieldLines {
     match kind {
-        Kind::Namespace | Kind::Pod => FieldLines::default(),
+        Kind::Namespace | Kind::Pod | Kind::Secret => FieldLines::default(),
         Kind::Node
         | Kind::NetworkPolicy
         | Kind::BgpConfiguration

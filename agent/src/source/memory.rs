@@ -2,7 +2,8 @@
 //!
 //! Without it a file that is broken while the agent starts would take its policies with it, and
 //! open what they closed. For each file of the store one file in the run directory holds what was
-//! in force of it: Nodes, NetworkPolicies and our own kinds. (A pod or namespace that cannot be
+//! in force of it: Nodes, NetworkPolicies, Secrets (nobody but root may read the files) and our own
+//! kinds. (A pod or namespace that cannot be
 //! read is not let in anywhere, so those need no memory.) It is read back as if it were the file's
 //! former content. Wrong or missing memory costs the memory, nothing else.
 
@@ -96,6 +97,13 @@ fn item(object: &Object) -> Option<Value> {
         Object::BgpConfiguration(o) => serde_json::to_value(o),
         Object::BgpPeer(o) => serde_json::to_value(o),
         Object::NetworkConfiguration(o) => serde_json::to_value(o),
+        Object::Secret(o) => serde_json::to_value(o).map(|mut value| {
+            if let Some(fields) = value.as_object_mut() {
+                fields.insert("apiVersion".to_owned(), json!("v1"));
+                fields.insert("kind".to_owned(), json!("Secret"));
+            }
+            value
+        }),
         Object::Namespace(_) | Object::Pod(_) => return None,
     };
     value.ok()
@@ -132,6 +140,13 @@ apiVersion: rampart.network/v1alpha1
 kind: BGPPeer
 metadata: {name: tor}
 spec: {peerAddress: 192.0.2.9, peerASN: 65001, import: [{prefix: 10.0.0.0/8}]}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: rampart-bgp-passwords, namespace: rampart-system}
+type: Opaque
+data: {tor: aHVudGVyMg==}
+stringData: {other: swordfish}
 ";
 
     fn objects(file: &Arc<Path>, text: &str) -> Vec<Object> {

@@ -15,6 +15,7 @@ pub mod kube;
 pub mod manifest;
 mod memory;
 mod salvage;
+mod secret;
 mod store;
 mod yaml;
 
@@ -31,6 +32,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use rustc_hash::FxHasher;
 
 pub use manifest::read as read_manifests;
+pub use secret::Secret;
 
 /// Kinds that the agent reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,11 +51,24 @@ pub enum Kind {
     BgpPeer,
     /// rampart.network/v1alpha1 NetworkConfiguration.
     NetworkConfiguration,
+    /// core/v1 Secret: the few that hold passwords of peers.
+    Secret,
 }
 
 impl Kind {
     /// All, in the order they are listed.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
+        Self::Node,
+        Self::Namespace,
+        Self::Pod,
+        Self::NetworkPolicy,
+        Self::BgpConfiguration,
+        Self::BgpPeer,
+        Self::NetworkConfiguration,
+        Self::Secret,
+    ];
+    /// Those that are followed as a whole, in all namespaces; Secrets are asked for by name.
+    pub const WATCHED: [Self; 7] = [
         Self::Node,
         Self::Namespace,
         Self::Pod,
@@ -74,6 +89,7 @@ impl Kind {
             Self::BgpConfiguration => "BGPConfiguration",
             Self::BgpPeer => "BGPPeer",
             Self::NetworkConfiguration => "NetworkConfiguration",
+            Self::Secret => "Secret",
         }
     }
 
@@ -81,7 +97,7 @@ impl Kind {
     #[must_use]
     pub const fn namespaced(self) -> bool {
         match self {
-            Self::Pod | Self::NetworkPolicy => true,
+            Self::Pod | Self::NetworkPolicy | Self::Secret => true,
             Self::Node
             | Self::Namespace
             | Self::BgpConfiguration
@@ -129,6 +145,8 @@ pub enum Object {
     BgpPeer(Box<BGPPeer>),
     /// How pods are networked.
     NetworkConfiguration(Box<NetworkConfiguration>),
+    /// Values that nobody is shown.
+    Secret(Box<Secret>),
 }
 
 impl Object {
@@ -143,6 +161,7 @@ impl Object {
             Self::BgpConfiguration(_) => Kind::BgpConfiguration,
             Self::BgpPeer(_) => Kind::BgpPeer,
             Self::NetworkConfiguration(_) => Kind::NetworkConfiguration,
+            Self::Secret(_) => Kind::Secret,
         }
     }
 
@@ -157,6 +176,7 @@ impl Object {
             Self::BgpConfiguration(o) => &o.metadata,
             Self::BgpPeer(o) => &o.metadata,
             Self::NetworkConfiguration(o) => &o.metadata,
+            Self::Secret(o) => &o.metadata,
         };
         Key {
             kind: self.kind(),

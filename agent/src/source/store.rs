@@ -260,7 +260,7 @@ impl Store {
 /// Nothing to tell: the same object, and no line number that anybody asks for has moved.
 fn same(old: &Arc<Held>, new: &Arc<Held>) -> bool {
     let located = match new.object.kind() {
-        Kind::Namespace | Kind::Pod => false,
+        Kind::Namespace | Kind::Pod | Kind::Secret => false,
         Kind::Node
         | Kind::NetworkPolicy
         | Kind::BgpConfiguration

@@ -464,6 +464,7 @@ fn depends_on(config: &PeerConfig) -> impl PartialEq + use<> {
         hold_time,
         ebgp_multihop,
         ttl_security,
+        md5,
         route_reflector_client,
         families,
         graceful_restart,
@@ -475,7 +476,7 @@ fn depends_on(config: &PeerConfig) -> impl PartialEq + use<> {
         *local_address,
         asn,
         *hold_time,
-        (*ebgp_multihop, *ttl_security),
+        (*ebgp_multihop, *ttl_security, md5.clone()),
         *route_reflector_client,
         (families.ipv4, families.ipv6),
         // What the OPEN says of it; the rest is ours alone.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::config::{GracefulRestart, PeerConfig, PeerKind, Policy};
+use crate::md5::Md5;
 use crate::session::collision::Side;
 use crate::session::fault::Fault;
 use crate::session::link::Link;
@@ -47,6 +48,7 @@ fn config(peer: u8) -> PeerConfig {
         standby: false,
         ebgp_multihop: None,
         ttl_security: false,
+        md5: Md5::Off,
         route_reflector_client: false,
         families: Families::ALL,
         next_hop_v4: None,

@@ -186,6 +186,7 @@ impl Peer {
             local: self.config.local_address,
             ttl: self.config.ttl(self.local.asn),
             min_ttl: self.config.min_ttl(),
+            md5: self.config.md5.key().cloned(),
         };
         let conn = self.name_connection();
         self.machine(side).link = Some(Link::new(conn, now, None));

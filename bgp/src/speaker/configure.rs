@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::neighbour::{Neighbour, Stage, group_key};
 use super::{Speaker, identity};
 use crate::config::{Config, PeerConfig};
+use crate::md5::Md5;
 use crate::session::{self, Local};
 use crate::wire::error::Notification;
 use crate::wire::notification::{cease, error_code};
@@ -74,7 +75,9 @@ impl Speaker {
         {
             session = session.restarted_until(until);
         }
-        session.start(now);
+        if peer.md5 != Md5::Unknown {
+            session.start(now);
+        }
         self.neighbours.push(Neighbour::new(session, peer.clone()));
         self.by_endpoint.insert(peer.endpoint(), number);
         self.attend(now, number);
@@ -122,7 +125,16 @@ impl Speaker {
         let local = self.local();
         let Some(neighbour) = self.neighbours.get_mut(number) else { return };
         let old = std::mem::replace(&mut neighbour.record.config, peer.clone());
+        // Without the key there is no session: neither with an old one nor without any.
+        let (before, after) = (old.md5 == Md5::Unknown, peer.md5 == Md5::Unknown);
+        if after && !before {
+            let notification = Notification::new(error_code::CEASE, cease::CONFIGURATION_CHANGE);
+            neighbour.session.stop(now, &notification);
+        }
         let reset = neighbour.session.reconfigure(now, local, peer.clone());
+        if before && !after {
+            neighbour.session.start(now);
+        }
         // A pause for too many prefixes ends with the change that may be its cure.
         if old != *peer && neighbour.session.held_down_until().is_some() {
             let notification = Notification::new(error_code::CEASE, cease::CONFIGURATION_CHANGE);

@@ -87,6 +87,7 @@ impl Speaker {
                 event: event.clone(),
                 ago: now.saturating_duration_since(*at),
             }),
+            md5: (&config.md5).into(),
             import: config.import.clone(),
             export: config.export.clone(),
         }

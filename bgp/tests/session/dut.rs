@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bgp::config::{GracefulRestart, PeerConfig, PeerKind, Policy};
+use bgp::md5::Md5;
 use bgp::session::{ConnectionId, Fault, Local, Output, Peer, PeerEvent, SessionEvent, State};
 use bgp::types::{Asn, Families, RouterId};
 use bgp::wire::open::{Capability, Open};
@@ -41,6 +42,7 @@ pub(crate) fn config() -> PeerConfig {
         standby: false,
         ebgp_multihop: None,
         ttl_security: false,
+        md5: Md5::Off,
         route_reflector_client: false,
         families: Families::ALL,
         next_hop_v4: None,

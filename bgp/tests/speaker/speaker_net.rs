@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bgp::config::{Config, PeerConfig, PeerKind, Policy};
+use bgp::md5::Md5;
 use bgp::speaker::{ConnectionId, FibOrigin, Output, Speaker, SpeakerEvent};
 use bgp::types::{Asn, Families, RouterId};
 use bytes::Bytes;
@@ -43,6 +44,7 @@ pub(crate) fn peer(of: usize, node: usize, asn: u32) -> PeerConfig {
         standby: false,
         ebgp_multihop: None,
         ttl_security: false,
+        md5: Md5::Off,
         route_reflector_client: false,
         families: Families::ALL,
         next_hop_v4: None,

@@ -191,6 +191,14 @@ pub(super) fn peer(peer: &PeerView) -> String {
             );
     }
     sheet.line("Graceful restart", graceful_restart(peer));
+    let password = match peer.md5.as_str() {
+        "on" => Some("TCP MD5 (RFC 2385)"),
+        "unknown" => Some("asked for, but not known: no session until it is"),
+        _ => None,
+    };
+    if let Some(password) = password {
+        sheet.line("Password", password);
+    }
     sheet
         .line("Import", &peer.import)
         .line("Export", &peer.export)

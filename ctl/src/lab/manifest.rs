@@ -176,6 +176,7 @@ fn peer_defaults() -> BGPPeerSpec {
         passive: None,
         ebgp_multihop: None,
         ttl_security: None,
+        password_secret_ref: None,
         route_reflector_client: None,
         import: None,
         export: None,

@@ -56,7 +56,8 @@ pub(super) fn item(kind: Kind, raw: &str) -> Option<Item> {
         Kind::NetworkPolicy
         | Kind::BgpConfiguration
         | Kind::BgpPeer
-        | Kind::NetworkConfiguration => None,
+        | Kind::NetworkConfiguration
+        | Kind::Secret => None,
     };
     match quick {
         Some(mut object) => {
@@ -131,7 +132,10 @@ fn prune(kind: Kind, value: &mut Value) {
         ["name", "namespace", "uid", "labels", "generation", "resourceVersion"];
     let Value::Object(root) = value else { return };
     let status = matches!(kind, Kind::Node | Kind::Pod);
-    root.retain(|field, _| field != "status" || status);
+    root.retain(|field, _| match kind {
+        Kind::Secret => field == "metadata" || field == "data",
+        _ => field != "status" || status,
+    });
     if let Some(Value::Object(metadata)) = root.get_mut("metadata") {
         metadata.retain(|field, value| METADATA.contains(&field.as_str()) && !value.is_null());
     }
@@ -160,7 +164,8 @@ fn trim(object: &mut Object) {
         | Object::NetworkPolicy(_)
         | Object::BgpConfiguration(_)
         | Object::BgpPeer(_)
-        | Object::NetworkConfiguration(_) => {}
+        | Object::NetworkConfiguration(_)
+        | Object::Secret(_) => {}
     }
 }
 

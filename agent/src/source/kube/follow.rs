@@ -27,10 +27,10 @@ use super::backoff::{Backoff, jitter};
 use super::client::Connection;
 use super::keep::Keeper;
 use super::known::Known;
-use super::request::{self, Failure, one_line};
+use super::request::{self, Failure, Subject, one_line};
 use super::state::Reporter;
 use super::trouble::{Trouble, Verb};
-use crate::source::{Event, Kind};
+use crate::source::{Event, Key, Kind};
 
 /// Objects in one page of a list.
 const PAGE: u32 = 500;
@@ -48,13 +48,13 @@ const LOOK_LAST: Duration = Duration::from_secs(4);
 pub(super) enum Report {
     /// Changes, in order.
     Events(Vec<Event>),
-    /// What is wrong with the kind now.
-    Trouble(Kind, Option<Trouble>),
+    /// What is wrong with it now.
+    Trouble(Subject, Option<Trouble>),
 }
 
 /// The task of one kind.
 pub(super) struct Follower {
-    kind: Kind,
+    subject: Subject,
     connection: Connection,
     known: Known,
     keeper: Keeper,
@@ -75,7 +75,7 @@ pub(super) struct Follower {
 
 /// What a follower is made of.
 pub(super) struct Parts {
-    pub(super) kind: Kind,
+    pub(super) subject: Subject,
     /// Name of our own node.
     pub(super) node: String,
     pub(super) connection: Connection,
@@ -101,11 +101,11 @@ impl From<Ended> for Stop {
 
 impl Follower {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { kind, node, connection, keeper, reports, reporter, timing } = parts;
+        let Parts { subject, node, connection, keeper, reports, reporter, timing } = parts;
         Self {
-            kind,
             connection,
-            known: Known::new(kind, &node),
+            known: Known::new(subject.kind(), &node),
+            subject,
             keeper,
             reports,
             reporter,
@@ -172,7 +172,7 @@ impl Follower {
                 continue;
             }
             events.extend(self.known.end_list(listed));
-            debug!(kind = self.kind.name(), version = listed, "listed");
+            debug!(what = self.subject.label(), version = listed, "listed");
             self.keeper.note(&mut self.known);
             self.tell(events).await?;
             self.well().await?;
@@ -181,18 +181,18 @@ impl Follower {
     }
 
     async fn page(&mut self, token: Option<&str>) -> Result<Result<Bytes, Failure>, Ended> {
-        let connection = self.connection.clone();
-        let page = request::list(&connection, self.kind, self.limit, token, self.patience());
+        let (connection, subject) = (self.connection.clone(), self.subject.clone());
+        let page = request::list(&connection, &subject, self.limit, token, self.patience());
         self.attend(page).await
     }
 
     async fn watch(&mut self) -> Result<(), Stop> {
         let failed = |failure| Stop::Failed(Verb::Watch, failure);
-        let connection = self.connection.clone();
+        let (connection, subject) = (self.connection.clone(), self.subject.clone());
         let version = self.known.version().to_string();
         let Timing { watch, grace, .. } = self.timing;
         let length = watch + jitter(watch / 4);
-        let open = request::watch(&connection, self.kind, &version, length, self.patience());
+        let open = request::watch(&connection, &subject, &version, length, self.patience());
         let mut stream = self.attend(open).await?.map_err(failed)?;
         self.reporter.update(|state| state.watches = state.watches.saturating_add(1));
         self.timeouts = 0;
@@ -286,14 +286,18 @@ impl Follower {
                 return Ok(());
             }
             if self.known.is_listed() {
-                let (kind, objects) = (self.kind.name(), self.known.len());
-                info!(kind, objects, "no answer yet; the snapshot is in force until there is one");
+                let (what, objects) = (self.subject.label(), self.known.len());
+                info!(what, objects, "no answer yet; the snapshot is in force until there is one");
             }
             self.tell(events).await?;
         }
     }
 
-    async fn tell(&mut self, events: Vec<Event>) -> Result<(), Ended> {
+    async fn tell(&mut self, mut events: Vec<Event>) -> Result<(), Ended> {
+        if let Subject::Secret { namespace, name } = &self.subject {
+            let key = Key { kind: Kind::Secret, namespace: namespace.clone(), name: name.clone() };
+            tell_of_one(&key, self.known.len() == 0, &mut events);
+        }
         self.reporter.update(|state| {
             state.listed = self.known.is_listed();
             state.from_snapshot = self.known.is_listed() && self.known.is_restored();
@@ -317,7 +321,7 @@ impl Follower {
             state.trouble = None;
         });
         if std::mem::replace(&mut self.troubled, false) {
-            let report = Report::Trouble(self.kind, None);
+            let report = Report::Trouble(self.subject.clone(), None);
             return self.reports.send(report).await.map_err(|_| Ended);
         }
         Ok(())
@@ -325,7 +329,7 @@ impl Follower {
 
     /// Says so where it should be said, and waits.
     async fn failed(&mut self, verb: Verb, failure: Failure) -> Result<(), Ended> {
-        debug!(kind = self.kind.name(), ?verb, %failure, "request failed");
+        debug!(what = self.subject.label(), ?verb, %failure, "request failed");
         let mut pause = self.backoff.next();
         let mut grave = self.backoff.failures() > 1;
         self.timeouts = match failure {
@@ -360,7 +364,7 @@ impl Follower {
                 state.trouble = Some(failure.to_string());
             });
             self.troubled = true;
-            let report = Report::Trouble(self.kind, Some(Trouble { verb, failure }));
+            let report = Report::Trouble(self.subject.clone(), Some(Trouble { verb, failure }));
             self.reports.send(report).await.map_err(|_| Ended)?;
         }
         self.attend(sleep(pause)).await
@@ -370,6 +374,15 @@ impl Follower {
         let patience = &self.timing.patience;
         let [.., longest] = *patience;
         patience.get(self.timeouts).copied().unwrap_or(longest)
+    }
+}
+
+/// Of a single object there is no listing: that it is not there is told as its deletion.
+fn tell_of_one(key: &Key, absent: bool, events: &mut Vec<Event>) {
+    let listed = events.iter().any(|event| matches!(event, Event::RelistEnd(_)));
+    events.retain(|event| !matches!(event, Event::RelistBegin(_) | Event::RelistEnd(_)));
+    if listed && absent && !events.contains(&Event::Delete(key.clone())) {
+        events.push(Event::Delete(key.clone()));
     }
 }
 

@@ -14,6 +14,7 @@ use tracing::{debug, info};
 
 use super::known::Known;
 use super::record;
+use super::request::Subject;
 use super::snapshot::{Directory, Refused, Snapshot};
 use crate::source::{Event, Kind, Rejection, RejectionId};
 
@@ -27,7 +28,7 @@ const AFTER_FAILURE: Duration = Duration::from_secs(10);
 /// One file.
 #[derive(Debug)]
 struct Part {
-    name: &'static str,
+    name: String,
     /// Only pods of our own node.
     own: bool,
     /// It differs from what is on disk.
@@ -45,7 +46,8 @@ pub(super) struct Written {
 /// The snapshot of one kind.
 #[derive(Debug)]
 pub(super) struct Keeper {
-    kind: Kind,
+    /// What it is of, in messages.
+    label: String,
     directory: Directory,
     node: String,
     parts: Vec<Part>,
@@ -54,14 +56,18 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// For a kind, on the node of this name.
-    pub(super) fn new(kind: Kind, directory: Directory, node: &str) -> Self {
-        let part = |name, own| Part { name, own, stale: false, not_before: Instant::now() };
-        let mut parts = vec![part(kind.name(), false)];
-        if kind == Kind::Pod {
+    /// For a kind, or a Secret, on the node of this name.
+    pub(super) fn new(subject: &Subject, directory: Directory, node: &str) -> Self {
+        let part = |name: &str, own| {
+            let (stale, not_before) = (false, Instant::now());
+            Part { name: name.to_owned(), own, stale, not_before }
+        };
+        let label = subject.label();
+        let mut parts = vec![part(&label, false)];
+        if *subject == Subject::Kind(Kind::Pod) {
             parts.insert(0, part("Pod.own", true));
         }
-        Self { kind, directory, node: node.to_owned(), parts, writing: None, complaint: None }
+        Self { label, directory, node: node.to_owned(), parts, writing: None, complaint: None }
     }
 
     /// Hands over what was written last. What cannot be used is complained about, and nothing of it
@@ -71,14 +77,14 @@ impl Keeper {
         let mut objects = Vec::new();
         let mut found = 0_usize;
         for part in &self.parts {
-            match self.directory.read(part.name) {
+            match self.directory.read(&part.name) {
                 Ok(None) => {}
                 Ok(Some(snapshot)) => {
                     found = found.saturating_add(1);
                     version = version.max(snapshot.version);
                     objects.extend(snapshot.objects);
                 }
-                Err(refused) => return self.refuse(part.name, &refused),
+                Err(refused) => return self.refuse(&part.name.clone(), &refused),
             }
         }
         // One part without the other is not the state.
@@ -88,10 +94,12 @@ impl Keeper {
         match known.restore(version, objects) {
             Ok(()) => {
                 let objects = known.len();
-                info!(kind = self.kind.name(), objects, version, "snapshot read");
+                info!(what = self.label, objects, version, "snapshot read");
                 Vec::new()
             }
-            Err(_) => self.refuse(self.kind.name(), &Refused::Damaged("an object is not readable")),
+            Err(_) => {
+                self.refuse(&self.label.clone(), &Refused::Damaged("an object is not readable"))
+            }
         }
     }
 
@@ -103,7 +111,7 @@ impl Keeper {
 
     fn complain(&mut self, code: Code, message: String) -> Event {
         let entry = CATALOGUE.iter().find(|entry| entry.code == code);
-        let subject = format!("snapshot of {}", self.kind.name());
+        let subject = format!("snapshot of {}", self.label);
         let id = RejectionId(format!("kube|{subject}"));
         self.complaint = Some(id.clone());
         Event::Rejected(Rejection {
@@ -145,13 +153,13 @@ impl Keeper {
         let Some(part) = self.parts.get_mut(index) else { return };
         part.stale = false;
         let mut snapshot = Snapshot { version: known.version(), objects: known.save() };
-        let (directory, name) = (self.directory.clone(), part.name);
+        let (directory, name) = (self.directory.clone(), part.name.clone());
         let only = part.own.then(|| self.node.clone());
         let write = tokio::task::spawn_blocking(move || {
             if let Some(node) = only {
                 snapshot.objects.retain(|saved| record::pod_is_on(&saved.record, &node));
             }
-            directory.write(name, &snapshot)
+            directory.write(&name, &snapshot)
         });
         self.writing = Some((index, write));
     }
@@ -168,9 +176,10 @@ impl Keeper {
     /// Takes the end of a write.
     pub(super) fn take(&mut self, written: Written) -> Vec<Event> {
         let Some(part) = self.parts.get_mut(written.part) else { return Vec::new() };
+        let name = part.name.clone();
         let error = match written.result {
             Ok(Ok(size)) => {
-                debug!(part = part.name, size, "snapshot written");
+                debug!(part = name, size, "snapshot written");
                 let pause = Duration::from_millis(size.saturating_mul(1000) / RATE).max(BETWEEN);
                 part.not_before = Instant::now() + pause;
                 return self.complaint.take().map(Event::Resolved).into_iter().collect();
@@ -180,7 +189,7 @@ impl Keeper {
         };
         part.stale = true;
         part.not_before = Instant::now() + AFTER_FAILURE;
-        let file = self.directory.file(part.name);
+        let file = self.directory.file(&name);
         let message = format!("{} cannot be written: {error}", file.display());
         vec![self.complain(error_code::SNAPSHOT_UNWRITABLE, message)]
     }

@@ -20,6 +20,7 @@ mod keep;
 mod known;
 mod record;
 mod request;
+mod secrets;
 mod snapshot;
 pub mod state;
 mod trouble;
@@ -37,6 +38,8 @@ use crate::observe::Recorder;
 use client::Connection;
 use follow::{Follower, Parts, Report};
 use keep::Keeper;
+use request::Subject;
+pub use secrets::Secrets;
 use snapshot::Directory;
 use state::{Reporter, SourceState};
 use trouble::Troubles;
@@ -82,6 +85,7 @@ pub struct Source {
     recorder: Recorder,
     timing: Timing,
     kinds: &'static [Kind],
+    secrets: Option<Secrets>,
 }
 
 impl Source {
@@ -93,13 +97,15 @@ impl Source {
         state_dir: &Path,
     ) -> (Self, watch::Receiver<SourceState>) {
         let directory = Directory::new(state_dir.join("snapshot"), connection.cluster());
-        let kinds = Kind::ALL.into_iter().map(|kind| (kind, state::KindState::default()));
+        let kinds = Kind::WATCHED.into_iter().map(|kind| (kind, state::KindState::default()));
         let state = SourceState { server: connection.server(), kinds: kinds.collect() };
         let (state, receiver) = watch::channel(state);
         let (recorder, timing) = (Recorder::default(), Timing::default());
         let node = node.to_owned();
-        let kinds = Kind::ALL.as_slice();
-        (Self { connection, node, directory, state, recorder, timing, kinds }, receiver)
+        let kinds = Kind::WATCHED.as_slice();
+        let secrets = None;
+        let source = Self { connection, node, directory, state, recorder, timing, kinds, secrets };
+        (source, receiver)
     }
 
     /// Follows these kinds only: a route reflector may not read more.
@@ -107,6 +113,12 @@ impl Source {
     pub fn limited_to(self, kinds: &'static [Kind]) -> Self {
         self.state.send_modify(|state| state.kinds.retain(|kind, _| kinds.contains(kind)));
         Self { kinds, ..self }
+    }
+
+    /// Follows Secrets as well.
+    #[must_use]
+    pub fn with_secrets(self, secrets: Secrets) -> Self {
+        Self { secrets: Some(secrets), ..self }
     }
 
     /// Counts there what happens.
@@ -123,25 +135,26 @@ impl Source {
 
     /// Follows all kinds until the receiver of batches is gone. A full channel of batches makes the
     /// source wait, and then the API server.
-    pub async fn run(self, batches: mpsc::Sender<Batch>, flushes: mpsc::Receiver<Flush>) {
+    pub async fn run(mut self, batches: mpsc::Sender<Batch>, flushes: mpsc::Receiver<Flush>) {
         let (reports, inbox) = mpsc::channel(REPORTS);
         let mut followers = JoinSet::new();
         for kind in self.kinds.iter().copied() {
             let follower = Follower::new(Parts {
-                kind,
+                subject: Subject::Kind(kind),
                 node: self.node.clone(),
                 connection: self.connection.clone(),
-                keeper: Keeper::new(kind, self.directory.clone(), &self.node),
+                keeper: Keeper::new(&Subject::Kind(kind), self.directory.clone(), &self.node),
                 reports: reports.clone(),
                 reporter: Reporter {
                     kind,
-                    state: self.state.clone(),
+                    state: Some(self.state.clone()),
                     recorder: self.recorder.clone(),
                 },
                 timing: self.timing,
             });
             followers.spawn(follower.run());
         }
+        let (secrets, own_reports) = (self.secrets.take(), reports.clone());
         drop(reports);
         let troubles = Troubles::new(self.connection.server());
         let collector = Collector { inbox, batches, troubles, generation: 0 };
@@ -149,7 +162,15 @@ impl Source {
             () = collector.run(flushes) => {}
             // A follower ends only by a panic before that: the watchdog ends the agent then.
             _ = followers.join_next() => {}
+            () = follow_secrets(&self, secrets, own_reports) => {}
         }
+    }
+}
+
+async fn follow_secrets(source: &Source, which: Option<Secrets>, reports: mpsc::Sender<Report>) {
+    match which {
+        Some(which) => secrets::follow(source, which, reports).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -198,7 +219,7 @@ impl Collector {
     fn add(&mut self, report: Report, events: &mut Vec<Event>) {
         match report {
             Report::Events(more) => events.extend(more),
-            Report::Trouble(kind, trouble) => events.extend(self.troubles.set(kind, trouble)),
+            Report::Trouble(subject, trouble) => events.extend(self.troubles.set(subject, trouble)),
         }
     }
 }

@@ -39,6 +39,7 @@ pub(super) fn encode(object: &mut Object) -> Result<Line, serde_json::Error> {
         Object::BgpConfiguration(o) => serde_json::to_vec(o),
         Object::BgpPeer(o) => serde_json::to_vec(o),
         Object::NetworkConfiguration(o) => serde_json::to_vec(o),
+        Object::Secret(o) => serde_json::to_vec(o),
     };
     metadata(object).resource_version = version;
     line.map(Line::from)
@@ -54,6 +55,7 @@ pub(super) fn decode(kind: Kind, line: &[u8], version: u64) -> Result<Object, se
         Kind::BgpConfiguration => Object::BgpConfiguration(serde_json::from_slice(line)?),
         Kind::BgpPeer => Object::BgpPeer(serde_json::from_slice(line)?),
         Kind::NetworkConfiguration => Object::NetworkConfiguration(serde_json::from_slice(line)?),
+        Kind::Secret => Object::Secret(serde_json::from_slice(line)?),
     };
     metadata(&mut object).resource_version = Some(version.to_string());
     Ok(object)
@@ -69,6 +71,7 @@ pub(super) fn metadata(object: &mut Object) -> &mut ObjectMeta {
         Object::BgpConfiguration(o) => &mut o.metadata,
         Object::BgpPeer(o) => &mut o.metadata,
         Object::NetworkConfiguration(o) => &mut o.metadata,
+        Object::Secret(o) => &mut o.metadata,
     }
 }
 

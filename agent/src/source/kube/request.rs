@@ -62,6 +62,52 @@ pub(super) enum Failure {
     },
 }
 
+/// What is listed and watched.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Subject {
+    /// A kind, in all namespaces.
+    Kind(Kind),
+    /// One Secret.
+    Secret {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+}
+
+impl Subject {
+    pub(super) const fn kind(&self) -> Kind {
+        match self {
+            Self::Kind(kind) => *kind,
+            Self::Secret { .. } => Kind::Secret,
+        }
+    }
+
+    /// Its name among files, and in messages.
+    pub(super) fn label(&self) -> String {
+        match self {
+            Self::Kind(kind) => kind.name().to_owned(),
+            Self::Secret { name, .. } => format!("Secret.{name}"),
+        }
+    }
+
+    fn path(&self) -> String {
+        match self {
+            Self::Kind(kind) => path(*kind),
+            Self::Secret { namespace, .. } => format!("/api/v1/namespaces/{namespace}/secrets"),
+        }
+    }
+
+    /// RBAC by `resourceNames` holds for requests with exactly this.
+    fn field_selector(&self) -> Option<String> {
+        match self {
+            Self::Kind(_) => None,
+            Self::Secret { name, .. } => Some(format!("metadata.name={name}")),
+        }
+    }
+}
+
 /// Path of a kind in all namespaces.
 fn path(kind: Kind) -> String {
     let ours = |plural: &str| format!("/apis/{GROUP}/{VERSION}/{plural}");
@@ -73,20 +119,22 @@ fn path(kind: Kind) -> String {
         Kind::BgpConfiguration => ours("bgpconfigurations"),
         Kind::BgpPeer => ours("bgppeers"),
         Kind::NetworkConfiguration => ours("networkconfigurations"),
+        Kind::Secret => "/api/v1/secrets".to_owned(),
     }
 }
 
 /// One page of a list of at most `limit` objects, answered completely within `patience`.
 pub(super) async fn list(
     connection: &Connection,
-    kind: Kind,
+    subject: &Subject,
     limit: u32,
     token: Option<&str>,
     patience: Duration,
 ) -> Result<Bytes, Failure> {
     let mut params = ListParams::default().limit(limit);
     params.continue_token = token.map(str::to_owned);
-    let request = Request::new(path(kind)).list(&params).map_err(unsendable)?;
+    params.field_selector = subject.field_selector();
+    let request = Request::new(subject.path()).list(&params).map_err(unsendable)?;
     let deadline = Instant::now() + patience;
     let answer = async {
         let response = send(connection, request).await?;
@@ -98,14 +146,15 @@ pub(super) async fn list(
 /// Opens a watch from `version`; answered within `patience`. The API server ends it after `length`.
 pub(super) async fn watch(
     connection: &Connection,
-    kind: Kind,
+    subject: &Subject,
     version: &str,
     length: Duration,
     patience: Duration,
 ) -> Result<Stream, Failure> {
     let seconds = u32::try_from(length.as_secs()).unwrap_or(u32::MAX);
-    let params = WatchParams::default().timeout(seconds);
-    let request = Request::new(path(kind)).watch(&params, version).map_err(unsendable)?;
+    let mut params = WatchParams::default().timeout(seconds);
+    params.field_selector = subject.field_selector();
+    let request = Request::new(subject.path()).watch(&params, version).map_err(unsendable)?;
     let deadline = Instant::now() + patience;
     let response = timeout_at(deadline, send(connection, request))
         .await
@@ -254,7 +303,7 @@ mod tests {
             })
             .collect();
         let followed: Vec<(String, String)> =
-            Kind::ALL.iter().map(|kind| (kind.name().to_owned(), path(*kind))).collect();
+            Kind::WATCHED.iter().map(|kind| (kind.name().to_owned(), path(*kind))).collect();
         assert_eq!(followed, declared);
     }
 

@@ -103,6 +103,14 @@ impl Directory {
         sync_directory(&self.path)?;
         Ok(size)
     }
+
+    /// Removes what was written last.
+    pub(super) fn remove(&self, part: &str) -> io::Result<()> {
+        match fs::remove_file(self.file(part)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
 }
 
 /// A rename is on disk once its directory is.

@@ -81,23 +81,28 @@ pub struct KindState {
     pub trouble: Option<String>,
 }
 
-/// Writes the state of one kind.
+/// Writes the state of one kind. Of a Secret nobody keeps one: whether the source is well does not
+/// depend on it, and what is wrong with it stands as a complaint.
 #[derive(Clone, Debug)]
 pub(super) struct Reporter {
     pub(super) kind: Kind,
-    pub(super) state: watch::Sender<SourceState>,
+    pub(super) state: Option<watch::Sender<SourceState>>,
     pub(super) recorder: Recorder,
 }
 
 impl Reporter {
     pub(super) fn update(&self, change: impl FnOnce(&mut KindState)) {
         let kind = self.kind;
-        self.state.send_modify(|state| change(state.kinds.entry(kind).or_default()));
+        if let Some(state) = &self.state {
+            state.send_modify(|state| change(state.kinds.entry(kind).or_default()));
+        }
     }
 
     /// The API server said something about the kind.
     pub(super) fn heard(&self) {
-        self.recorder.heard(self.kind);
+        if self.state.is_some() {
+            self.recorder.heard(self.kind);
+        }
         self.update(|state| state.heard = Some(Instant::now()));
     }
 

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use api::constant::GROUP;
+use api::constant::{GROUP, PASSWORD_SECRET};
 use api::error_code::{self, CATALOGUE, Code};
 use api::watched::{WATCHED, Watched};
 
-use super::request::Failure;
+use super::request::{Failure, Subject};
 use crate::source::{Event, Kind, Rejection, RejectionId};
 
 /// What was tried.
@@ -37,7 +37,7 @@ pub(super) struct Trouble {
 #[derive(Debug, Default)]
 pub(super) struct Troubles {
     server: String,
-    kinds: BTreeMap<Kind, Trouble>,
+    subjects: BTreeMap<Subject, Trouble>,
     told: BTreeMap<RejectionId, Rejection>,
 }
 
@@ -46,15 +46,15 @@ impl Troubles {
         Self { server, ..Self::default() }
     }
 
-    /// Takes the trouble of a kind, or its end; what that changes.
-    pub(super) fn set(&mut self, kind: Kind, trouble: Option<Trouble>) -> Vec<Event> {
+    /// Takes the trouble with a kind or a Secret, or its end; what that changes.
+    pub(super) fn set(&mut self, subject: Subject, trouble: Option<Trouble>) -> Vec<Event> {
         match trouble {
-            Some(trouble) => drop(self.kinds.insert(kind, trouble)),
-            None => drop(self.kinds.remove(&kind)),
+            Some(trouble) => drop(self.subjects.insert(subject, trouble)),
+            None => drop(self.subjects.remove(&subject)),
         }
         let mut current: BTreeMap<RejectionId, Rejection> = BTreeMap::new();
-        for (kind, trouble) in &self.kinds {
-            let rejection = self.complain(*kind, trouble);
+        for (subject, trouble) in &self.subjects {
+            let rejection = self.complain(subject, trouble);
             current.entry(rejection.id.clone()).or_insert(rejection);
         }
         let mut events = Vec::new();
@@ -73,8 +73,12 @@ impl Troubles {
         events
     }
 
-    fn complain(&self, kind: Kind, trouble: &Trouble) -> Rejection {
-        let resource = resource(kind);
+    fn complain(&self, subject: &Subject, trouble: &Trouble) -> Rejection {
+        let kind = subject.kind();
+        let resource = match subject {
+            Subject::Kind(kind) => resource(*kind),
+            Subject::Secret { namespace, name } => format!("secret {namespace}/{name}"),
+        };
         let server = format!("API server {}", self.server);
         let verb = trouble.verb.name();
         let failure = &trouble.failure;
@@ -85,6 +89,15 @@ impl Troubles {
                 server,
                 format!("{failure} (expired token, or a user that was removed)"),
             ),
+            Failure::Forbidden(why) if let Subject::Secret { namespace, name } = subject => {
+                let rejection = rejection(
+                    error_code::SECRET_FORBIDDEN,
+                    name,
+                    format!("Secret {namespace}/{name}"),
+                    format!("may not {verb} it: {why}"),
+                );
+                Rejection { next: grant(namespace, name), ..rejection }
+            }
             Failure::Forbidden(why) => rejection(
                 error_code::SOURCE_FORBIDDEN,
                 kind.name(),
@@ -118,6 +131,16 @@ impl Troubles {
             ),
         }
     }
+}
+
+/// How agents are let read another Secret than the one that the manifests know.
+fn grant(namespace: &str, name: &str) -> String {
+    format!(
+        "Use the Secret {PASSWORD_SECRET}, or grant this one: kubectl -n {namespace} create role {name} \
+         --verb=list,watch --resource=secrets --resource-name={name}; kubectl -n {namespace} create \
+         rolebinding {name} --role={name} --serviceaccount={namespace}:rampart-agent. Until then \
+         there is no session with peers that name it, unless it was read before."
+    )
 }
 
 /// The words of such a complaint change from try to try.
@@ -175,35 +198,54 @@ mod tests {
     fn an_api_server_that_is_gone_is_one_complaint() {
         let mut troubles = Troubles::new("https://a".into());
         let gone = |text: &str| trouble(Failure::Unreachable(text.into()));
-        let first = troubles.set(Kind::Pod, gone("connection refused"));
+        let first = troubles.set(Subject::Kind(Kind::Pod), gone("connection refused"));
         assert_eq!(rejected(&first), ["RC1013 cannot watch pods: connection refused"]);
-        for kind in Kind::ALL {
+        for kind in Kind::WATCHED.map(Subject::Kind) {
             assert_eq!(troubles.set(kind, gone("connection reset")), []);
         }
-        for kind in Kind::ALL.into_iter().skip(1) {
+        for kind in Kind::WATCHED.map(Subject::Kind).into_iter().skip(1) {
             assert_eq!(troubles.set(kind, None), []);
         }
-        assert_eq!(rejected(&troubles.set(Kind::Node, None)), ["resolved kube|RC1013|"]);
+        assert_eq!(
+            rejected(&troubles.set(Subject::Kind(Kind::Node), None)),
+            ["resolved kube|RC1013|"]
+        );
     }
 
     #[test]
     fn a_verb_taken_away_is_named_with_its_resource() {
         let mut troubles = Troubles::new("https://a".into());
         let forbidden = trouble(Failure::Forbidden("no".into()));
-        let events = troubles.set(Kind::NetworkPolicy, forbidden);
+        let events = troubles.set(Subject::Kind(Kind::NetworkPolicy), forbidden);
         let expected = "RC1015 may not watch networkpolicies.networking.k8s.io: no";
         assert_eq!(rejected(&events), [expected]);
     }
 
     #[test]
+    fn a_secret_that_may_not_be_read_comes_with_the_commands_that_grant_it() {
+        let mut troubles = Troubles::new("https://a".into());
+        let (namespace, name) = ("rampart-system".to_owned(), "tor-keys".to_owned());
+        let secret = Subject::Secret { namespace, name };
+        let events = troubles.set(secret.clone(), trouble(Failure::Forbidden("no".into())));
+        let [Event::Rejected(rejection)] = events.as_slice() else { panic!("{events:?}") };
+        assert_eq!(rejection.code, error_code::SECRET_FORBIDDEN);
+        assert_eq!(rejection.subject, "Secret rampart-system/tor-keys");
+        assert!(rejection.next.contains("--resource-name=tor-keys"), "{}", rejection.next);
+        assert_eq!(rejected(&troubles.set(secret, None)), ["resolved kube|RC1021|tor-keys"]);
+    }
+
+    #[test]
     fn missing_kinds_of_ours_are_one_complaint() {
         let mut troubles = Troubles::new("https://a".into());
-        let events = troubles.set(Kind::BgpPeer, trouble(Failure::NotFound));
+        let events = troubles.set(Subject::Kind(Kind::BgpPeer), trouble(Failure::NotFound));
         let expected = "RC1016 the API server does not know all kinds of rampart.network";
         assert_eq!(rejected(&events), [expected]);
-        assert_eq!(troubles.set(Kind::BgpConfiguration, trouble(Failure::NotFound)), []);
-        assert_eq!(troubles.set(Kind::BgpPeer, None), []);
-        let last = troubles.set(Kind::BgpConfiguration, None);
+        assert_eq!(
+            troubles.set(Subject::Kind(Kind::BgpConfiguration), trouble(Failure::NotFound)),
+            []
+        );
+        assert_eq!(troubles.set(Subject::Kind(Kind::BgpPeer), None), []);
+        let last = troubles.set(Subject::Kind(Kind::BgpConfiguration), None);
         assert_eq!(rejected(&last), ["resolved kube|RC1016|"]);
     }
 }

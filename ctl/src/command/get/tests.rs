@@ -28,6 +28,7 @@ fn peer(node: &str, name: &str, state: &str) -> PeerView {
         messages_received: BTreeMap::new(),
         messages_sent: BTreeMap::new(),
         malformed: BTreeMap::new(),
+        md5: "off".to_owned(),
         last_error: (state != "Established").then(|| PeerError {
             code: api::error_code::PEER_UNREACHABLE,
             message: "TCP timeout".to_owned(),

@@ -198,8 +198,13 @@ fn template(kind: Kind) -> Value {
             json!({"peerAddress": "192.0.2.1", "peerASN": 1, "import": [{"prefix": "::/0"}]})
         }
         Kind::NetworkConfiguration => json!({"pools": [{"cidr": "10.0.0.0/8"}], "mtu": 1400}),
+        Kind::Secret => Value::Null,
     };
     let mut object = json!({"metadata": metadata, "spec": spec, "status": {"addresses": []}});
+    if kind == Kind::Secret {
+        let metadata = &object["metadata"];
+        object = json!({"metadata": metadata, "type": "Opaque", "data": {"a": "aHVudGVyMg=="}});
+    }
     if kind.namespaced() {
         object["metadata"]["namespace"] = json!("shop");
     }
