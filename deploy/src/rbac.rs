@@ -1,7 +1,7 @@
 //! Who may do what, computed from what the code asks for.
 
 use api::constant::{COMPONENT_AGENT, GROUP, NAMESPACE};
-use api::watched::{REFLECTOR_WATCHED, Scope, WATCHED, WRITTEN, Watched};
+use api::watched::{NAMED, Named, REFLECTOR_WATCHED, Scope, WATCHED, WRITTEN, Watched};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
@@ -18,21 +18,35 @@ struct Grant {
     group: &'static str,
     resource: &'static str,
     verbs: Vec<&'static str>,
+    /// Of these objects only.
+    names: Vec<&'static str>,
     why: String,
 }
 
 impl Grant {
     fn input(kind: &Watched) -> Self {
         let verbs = vec!["list", "watch"];
-        Self { group: kind.group, resource: kind.plural, verbs, why: "input".to_owned() }
+        let why = "input".to_owned();
+        Self { group: kind.group, resource: kind.plural, verbs, names: Vec::new(), why }
+    }
+
+    fn named(named: &Named) -> Self {
+        let verbs = vec!["list", "watch"];
+        let why = named.why.to_owned();
+        Self { group: "", resource: named.plural, verbs, names: vec![named.name], why }
     }
 
     fn rule(&self) -> PolicyRule {
-        rule(self.group, &[self.resource], &self.verbs)
+        let names = self.names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        PolicyRule {
+            resource_names: (!names.is_empty()).then_some(names),
+            ..rule(self.group, &[self.resource], &self.verbs)
+        }
     }
 
     fn line(&self) -> String {
-        format!("{} {}: {}", self.verbs.join(", "), self.resource, self.why)
+        let resource = [&[self.resource], self.names.as_slice()].concat().join(" ");
+        format!("{} {resource}: {}", self.verbs.join(", "), self.why)
     }
 }
 
@@ -53,9 +67,11 @@ fn agent_grants(scope: Scope) -> Vec<Grant> {
         group: written.group,
         resource: written.resource,
         verbs: written.verbs.to_vec(),
+        names: Vec::new(),
         why: written.why.to_owned(),
     });
-    watched.chain(written).collect()
+    let named = NAMED.iter().filter(|_| scope == Scope::OwnNamespace).map(Grant::named);
+    watched.chain(written).chain(named).collect()
 }
 
 /// ServiceAccount, roles and bindings of the agent.
