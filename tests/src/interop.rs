@@ -4,6 +4,7 @@
 //! next hop.
 
 pub mod cases;
+pub mod passwords;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,7 @@ pub const ROUTER: [&str; 2] = ["192.0.2.2", "2001:db8:ffff::2"];
 pub const NODE_PREFIXES: [&str; 2] = ["10.244.1.0/24", "fd00:244:0:1::/64"];
 /// What the router originates.
 pub const ROUTER_PREFIXES: [&str; 2] = ["198.51.100.0/24", "2001:db8:100::/48"];
+const SECOND: Duration = Duration::from_secs(1);
 /// How long sessions may take to come up.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -54,6 +56,25 @@ pub struct Options {
     pub node_ttl_security: bool,
     /// The router does.
     pub router_ttl_security: bool,
+    /// The BGPPeers of the agent name a password each (RFC 2385): key `v4` or `v6` of the Secret that
+    /// [`Pair::write_passwords`] writes.
+    pub node_passwords: bool,
+    /// Password that the router wants, on every session.
+    pub router_password: Option<&'static str>,
+    /// Who opens connections.
+    pub opens: Opens,
+}
+
+/// Who opens connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Opens {
+    /// Each side.
+    #[default]
+    Both,
+    /// The agent; the router waits.
+    Agent,
+    /// The router; the agent waits.
+    Router,
 }
 
 /// How the two families travel.
@@ -125,20 +146,29 @@ impl Pair {
         };
         pair.wire();
         pair.write_store(router_asn, transport);
-        match implementation {
-            Implementation::Bird => {
-                pair.directory.write("bird.conf", &bird(router_asn, transport, options));
-            }
-            Implementation::Frr => {
-                pair.directory.write("zebra.conf", "log stdout\n");
-                pair.directory.write("bgpd.conf", &frr(router_asn, transport, options));
-                give_to_frr(pair.directory.path());
-            }
-        }
         let mut pair = pair;
+        pair.configure_router(router_asn, transport, options);
         pair.start_router();
         pair.start_agent();
         pair
+    }
+
+    /// Writes the router's configuration, for its next start.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn configure_router(&mut self, asn: u32, transport: Transport, options: Options) {
+        self.options = options;
+        match self.implementation {
+            Implementation::Bird => {
+                self.directory.write("bird.conf", &bird(asn, transport, options));
+            }
+            Implementation::Frr => {
+                self.directory.write("zebra.conf", "log stdout\n");
+                self.directory.write("bgpd.conf", &frr(asn, transport, options));
+                give_to_frr(self.directory.path());
+            }
+        }
     }
 
     fn wire(&self) {
@@ -185,13 +215,20 @@ impl Pair {
             )),
         );
         for (over, _families) in transport.sessions() {
-            let spec = json!({
+            let mut spec = json!({
                 "peerAddress": ROUTER[over],
                 "peerASN": router_asn,
                 "holdTimeSeconds": HOLD_TIME,
                 "ttlSecurity": self.options.node_ttl_security,
                 "import": ROUTER_PREFIXES.map(|prefix| json!({ "prefix": prefix })),
             });
+            if self.options.opens == Opens::Router {
+                spec["passive"] = json!(true);
+            }
+            if self.options.node_passwords {
+                let key = ["v4", "v6"][over];
+                spec["passwordSecretRef"] = json!({ "key": key });
+            }
             let spec = serde_json::from_value(spec).expect("a BGPPeer");
             let name = format!("router-v{}", [4, 6][over]);
             write(&format!("{name}.yaml"), yaml(&BGPPeer::new(&name, spec)));
@@ -405,6 +442,12 @@ fn bird(asn: u32, transport: Transport, options: Options) -> String {
     if options.router_ttl_security {
         in_session += "  ttl security on;\n";
     }
+    if let Some(password) = options.router_password {
+        in_session += &format!("  password \"{password}\";\n");
+    }
+    if options.opens == Opens::Agent {
+        in_session += "  passive on;\n";
+    }
     let mut text =
         "log stderr all;\nrouter id 192.0.2.2;\nprotocol device { scan time 1; }\n".to_owned();
     for (channel, prefix) in ["ipv4", "ipv6"].iter().zip(ROUTER_PREFIXES) {
@@ -450,6 +493,12 @@ fn frr(asn: u32, transport: Transport, options: Options) -> String {
         );
         if options.router_ttl_security {
             sessions += &format!(" neighbor {peer} ttl-security hops 1\n");
+        }
+        if let Some(password) = options.router_password {
+            sessions += &format!(" neighbor {peer} password {password}\n");
+        }
+        if options.opens == Opens::Agent {
+            sessions += &format!(" neighbor {peer} passive\n");
         }
         for family in carried {
             families[family] += &format!("  neighbor {peer} activate\n");

@@ -105,6 +105,10 @@ fn peer(more: Value, wrong: Option<&'static str>) -> Case {
     Case { kind: "BGPPeer", name: "x", spec, wrong }
 }
 
+fn password(reference: Value, wrong: Option<&'static str>) -> Case {
+    peer(json!({ "passwordSecretRef": reference }), wrong)
+}
+
 fn settings(spec: Value, wrong: Option<&'static str>) -> Case {
     Case { kind: "BGPConfiguration", name: "default", spec, wrong }
 }
@@ -216,6 +220,14 @@ fn peer_rules() -> Vec<Case> {
         peer(json!({ "ebgpMultihop": 0 }), Some("ebgpMultihop")),
         peer(json!({ "maxPrefixes": 0 }), Some("maxPrefixes")),
         peer(json!({ "import": [], "export": [] }), None),
+        password(json!({ "key": "tor-1_A.b" }), None),
+        password(json!({ "name": "tor.keys-1", "key": "k" }), None),
+        password(json!({ "name": "Keys", "key": "k" }), Some("name of a Secret")),
+        password(json!({ "name": "", "key": "k" }), Some("name of a Secret")),
+        password(json!({ "name": "a..b", "key": "k" }), Some("name of a Secret")),
+        password(json!({ "key": "" }), Some("letters, digits")),
+        password(json!({ "key": "a/b" }), Some("letters, digits")),
+        password(json!({ "name": "keys" }), Some("key")),
         peer(json!({ "nodeSelector": { "matchLabels": { "rack": "a" } } }), None),
         expression(json!({ "key": "rack", "operator": "In", "values": ["a", "b"] }), None),
         expression(json!({ "key": "rack", "operator": "DoesNotExist" }), None),
@@ -270,8 +282,7 @@ fn the_rules_of_our_kinds_are_those_of_the_agents_parsers() {
         if !as_expected {
             report.push(format!("{}: API server: {} {said}", case.spec, answer.status));
         }
-        let read = case.kind != "NetworkConfiguration";
-        if read && agent_complains(&object) != case.wrong.is_some() {
+        if agent_complains(&object) != case.wrong.is_some() {
             report.push(format!("{}: the agent disagrees", case.spec));
         }
     }
@@ -447,9 +458,12 @@ fn our_accounts_may_do_exactly_what_the_golden_files_say() -> anyhow::Result<()>
         for namespace in ["default", "rampart-system"] {
             let path = deploy(&format!("golden/can-i-{name}-in-{namespace}.txt"));
             let found = rights(account, namespace)?;
-            for never in ["secrets", "pods/", "serviceaccounts/token"] {
+            for never in ["pods/", "serviceaccounts/token"] {
                 assert!(!found.contains(never), "{account} has rights on {never}");
             }
+            let mut secrets = found.lines().filter(|line| line.contains("secrets"));
+            let named = |line: &str| line.contains("[rampart-bgp-passwords]");
+            assert!(secrets.all(named), "{account} has rights on other secrets");
             if std::env::var_os("RAMPART_GOLDEN").is_some() {
                 std::fs::create_dir_all(deploy("golden"))?;
                 std::fs::write(&path, &found)?;
@@ -459,6 +473,42 @@ fn our_accounts_may_do_exactly_what_the_golden_files_say() -> anyhow::Result<()>
         }
     }
     Ok(())
+}
+
+/// What an account may do with Secrets: one of them by its name, as the source asks for it.
+#[test]
+fn an_agent_reads_the_secret_of_passwords_by_name_and_no_other() -> anyhow::Result<()> {
+    let own = bound_token(&CLUSTER, "secrets")?;
+    let secrets = "/api/v1/namespaces/rampart-system/secrets";
+    let named = |name: &str| format!("{secrets}?fieldSelector=metadata.name%3D{name}");
+    let denied = |path: &str| denial(&own, "GET", path, "json", &json!({}));
+    assert_eq!(denied(&named("rampart-bgp-passwords")), None);
+    let watch = format!("{}&watch=true&timeoutSeconds=1", named("rampart-bgp-passwords"));
+    // A watch that is let through says nothing, as there is no such Secret.
+    let status = http_status(&own, &watch);
+    assert_eq!(status, "200");
+    for path in [
+        secrets.to_owned(),
+        named("other"),
+        format!("{secrets}/rampart-bgp-passwords"),
+        "/api/v1/secrets".to_owned(),
+        "/api/v1/namespaces/kube-system/secrets?fieldSelector=metadata.name%3Drampart-bgp-passwords".to_owned(),
+    ] {
+        let said = denied(&path).with_context(|| format!("{path} was answered"))?;
+        assert!(said.contains("forbidden"), "{said}");
+    }
+    Ok(())
+}
+
+fn http_status(token: &str, path: &str) -> String {
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--show-error", "--output", "/dev/null"]);
+    command.args(["--write-out", "%{http_code}"]);
+    command.args(["--header", &format!("authorization: Bearer {token}")]);
+    command.arg("--cacert").arg(CLUSTER.pki().certificate("ca"));
+    command.arg(format!("https://127.0.0.1:6443{path}")).stdout(Stdio::piped());
+    let child = CLUSTER.spawn_in("cp", &mut command).unwrap();
+    String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The agent against BIRD 2: real sockets, real kernels.
 
 use tests::interop::Implementation::Bird;
-use tests::interop::{NODE_ASN, Transport, cases};
+use tests::interop::{NODE_ASN, Opens, Transport, cases, passwords};
 
 const ROUTER_ASN: u32 = 65001;
 
@@ -68,4 +68,24 @@ fn a_failed_link_ends_the_session_with_bird_at_once() {
 #[test]
 fn ttl_security_lets_only_a_bird_in_that_does_the_same() {
     cases::ttl_security(Bird, ROUTER_ASN);
+}
+
+#[test]
+fn a_password_signs_sessions_that_the_agent_opens() {
+    passwords::same_password(Bird, ROUTER_ASN, Opens::Agent);
+}
+
+#[test]
+fn a_password_signs_sessions_that_bird_opens() {
+    passwords::same_password(Bird, ROUTER_ASN, Opens::Router);
+}
+
+#[test]
+fn a_rotated_password_rekeys_its_session_with_bird_and_no_other() {
+    passwords::password_is_rotated_and_lost(Bird, ROUTER_ASN);
+}
+
+#[test]
+fn a_password_that_is_missing_or_that_bird_does_not_have_means_no_session() {
+    passwords::no_session_without_a_password(Bird, ROUTER_ASN);
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use agent::bgp::{DriverEvent, Options, SpeakerHandle, kernel_sink, spawn};
 use agent::kernel::route::{self, Routes};
 use bgp::config::{Config, GracefulRestart, PeerConfig, PeerKind, Policy};
+use bgp::md5::Md5;
 use bgp::speaker::SpeakerEvent;
 use bgp::types::{Asn, Families, RouterId};
 use bgp::view::SessionState;
@@ -90,6 +91,7 @@ fn peer(address: &str, asn: u32) -> PeerConfig {
         standby: false,
         ebgp_multihop: None,
         ttl_security: false,
+        md5: Md5::Off,
         route_reflector_client: false,
         families: Families::ALL,
         next_hop_v4: None,

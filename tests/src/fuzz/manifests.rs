@@ -142,7 +142,10 @@ fn for_policy(event: &Event) -> Option<p::Object> {
         Object::Namespace(o) => Some(p::Object::Namespace(o)),
         Object::Pod(o) => Some(p::Object::Pod(o)),
         Object::NetworkPolicy(o) => Some(p::Object::NetworkPolicy(o)),
-        Object::BgpConfiguration(_) | Object::BgpPeer(_) | Object::NetworkConfiguration(_) => None,
+        Object::BgpConfiguration(_)
+        | Object::BgpPeer(_)
+        | Object::NetworkConfiguration(_)
+        | Object::Secret(_) => None,
     }
 }
 

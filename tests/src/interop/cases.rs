@@ -3,14 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{HOLD_TIME, Implementation, Options, PATIENCE, Pair, Transport};
+use super::{HOLD_TIME, Implementation, Opens, Options, PATIENCE, Pair, Transport};
 use crate::monitor::Watch;
 use crate::wait::{eventually, throughout};
 use nix::sys::signal::Signal;
 
 /// A router with graceful restart.
-const GRACEFUL: Options =
-    Options { graceful: true, node_ttl_security: false, router_ttl_security: false };
+const GRACEFUL: Options = Options {
+    graceful: true,
+    node_ttl_security: false,
+    router_ttl_security: false,
+    node_passwords: false,
+    router_password: None,
+    opens: Opens::Both,
+};
 
 /// Hold time, and what a loaded machine may take beyond it.
 fn hold_time_and_a_bit() -> Duration {
