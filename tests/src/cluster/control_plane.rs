@@ -13,7 +13,9 @@ pub const SERVICE_CIDRS: [&str; 2] = ["10.96.0.0/16", "fd00:96::/112"];
 /// Port of the API server.
 pub const API_PORT: u16 = 6443;
 /// How long a part may take to be ready.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How often the API server may end before it is ready.
+const RESTARTS: u32 = 5;
 
 /// A part of the control plane that can be stopped and started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -93,13 +95,7 @@ impl Cluster {
     /// # Errors
     /// When it does not start or does not get ready.
     pub fn start(&self, part: Part) -> anyhow::Result<()> {
-        let mut command = match part {
-            Part::Etcd => self.etcd(),
-            Part::ApiServer => self.api_server(),
-            Part::ControllerManager => self.controllers(),
-            Part::Scheduler => self.scheduler(),
-        }?;
-        process::start(self.name(), "cp", part.role(), &mut command)?;
+        self.launch(part)?;
         match part {
             Part::ApiServer => self.wait_api(),
             // The API server comes back to it by itself.
@@ -110,15 +106,30 @@ impl Cluster {
         }
     }
 
+    fn launch(&self, part: Part) -> anyhow::Result<()> {
+        let mut command = match part {
+            Part::Etcd => self.etcd(),
+            Part::ApiServer => self.api_server(),
+            Part::ControllerManager => self.controllers(),
+            Part::Scheduler => self.scheduler(),
+        }?;
+        process::start(self.name(), "cp", part.role(), &mut command)?;
+        Ok(())
+    }
+
+    /// An API server ends when a hook of its start fails, as on a busy machine whose etcd answers late:
+    /// it is started again, as a kubelet does with a control plane of static pods.
     fn wait_api(&self) -> anyhow::Result<()> {
-        self.eventually(PATIENCE, "the API server is ready", || {
-            ensure!(
-                process::pid(self.name(), Part::ApiServer.role()).is_some(),
-                "the API server ended"
-            );
+        let mut ended = 0;
+        let ready = self.eventually(PATIENCE, "the API server is ready", || {
+            if process::pid(self.name(), Part::ApiServer.role()).is_none() {
+                ended += 1;
+                ensure!(ended <= RESTARTS, "the API server ended {ended} times");
+                self.launch(Part::ApiServer)?;
+            }
             Ok(self.kubectl(&["get", "--raw", "/readyz"]).is_ok())
-        })
-        .with_context(|| format!("see {}/log/apiserver.log", self.directory().display()))
+        });
+        ready.with_context(|| process::last_words(self.name(), Part::ApiServer.role()))
     }
 
     fn command(&self, program: &str) -> anyhow::Result<Command> {

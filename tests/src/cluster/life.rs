@@ -22,7 +22,7 @@ use super::{Cluster, Cni, Options, State, cgroup, fabric, image, process, refere
 const REQUIRED: [&str; 8] =
     ["ip", "runc", "conntrack", "iptables", "nft", "openssl", "nsenter", "bash-static"];
 /// How long a kubelet may take to register its node.
-const REGISTRATION: Duration = Duration::from_secs(60);
+const REGISTRATION: Duration = Duration::from_secs(120);
 
 impl Cluster {
     /// Brings a cluster up: the API is ready and every node is registered. Nodes turn Ready when

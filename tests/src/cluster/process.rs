@@ -17,6 +17,8 @@ use super::name::Name;
 
 /// How long the kernel may take to end what was killed.
 const GRACE: Duration = Duration::from_secs(10);
+/// How many lines of a log an error shows.
+const LAST_WORDS: usize = 30;
 
 /// Starts a program inside a namespace of the cluster, in a process group of its own: Ctrl-C at
 /// the terminal is meant for the test. Its pid goes to `pid/ROLE`, its output to `log/ROLE.log`.
@@ -46,6 +48,16 @@ pub fn pid(name: &Name, role: &str) -> Option<i32> {
     let text = fs::read_to_string(name.directory().join("pid").join(role)).ok()?;
     let pid = text.trim().parse().ok()?;
     runs(pid).then_some(pid)
+}
+
+/// The last lines that a role wrote: what an error about it should say.
+#[must_use]
+pub fn last_words(name: &Name, role: &str) -> String {
+    let log = name.directory().join("log").join(format!("{role}.log"));
+    let text = fs::read_to_string(&log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().rev().take(LAST_WORDS).collect();
+    let lines: Vec<&str> = lines.into_iter().rev().collect();
+    format!("{}: {}", log.display(), lines.join("\n"))
 }
 
 /// Kills the process of a role and waits for its end.

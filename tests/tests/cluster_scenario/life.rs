@@ -8,7 +8,7 @@ use tests::cluster::scenario::{HTTP, Space, becomes};
 use crate::cluster;
 
 /// How long a node may take from its first process to Ready.
-const JOIN: Duration = Duration::from_secs(60);
+const JOIN: Duration = Duration::from_secs(180);
 
 fn pod_cidrs(cluster: &Cluster, node: &str) -> anyhow::Result<String> {
     cluster.kubectl(&["get", "node", node, "-o", "jsonpath={.spec.podCIDRs}"])
