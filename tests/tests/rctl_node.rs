@@ -278,14 +278,50 @@ fn doctor_names_foreign_firewalls_remains_and_strict_filters_and_is_content_with
 #[test]
 fn a_bundle_of_a_node_holds_its_state_and_no_overwritten_file() {
     let scene = Scene::new("bundle");
+    furnish(&scene);
+    scene.namespace.output("nft", &["add", "chain", "inet", "theirs", "fw"]);
+    scene.namespace.ip(&[
+        "rule add fwmark 0x7 table 100",
+        "route add 203.0.113.0/24 via 192.0.2.2 table 100",
+        "route add 2001:db8:9::/48 via 2001:db8::2 table 100",
+        "link add v0 type vxlan id 77 dstport 4789 dev eth0",
+    ]);
+    let rule = ["-6", "rule", "add", "fwmark", "0x7", "table", "100"];
+    scene.namespace.output("ip", &rule);
     let file = text(&scene.path("bundle.tar.gz"));
     let output = scene.rctl(&["diag", "bundle", "-o", &file]);
     assert!(output.status.success(), "{output:?}");
     let list = scene.run(Path::new("tar"), &["tzf", &file]);
     let list = String::from_utf8(list.stdout).unwrap();
-    for name in ["bundle.json", "status.json", "routes.json", "doctor.json", "nft-chains.json"] {
+    for name in ["bundle.json", "status.json", "routes.json", "doctor.json"] {
         assert!(list.contains(name), "{name}: {list}");
     }
+    // What `ip` and `nft` would show on the node, in which nobody who reads it can look.
+    let inside = |name: &str| -> Value {
+        let output = scene.run(Path::new("tar"), &["xzOf", &file, "--wildcards", name]);
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let kernel = inside("*/kernel.json");
+    for (section, words) in [
+        ("links", "rv0123456789ab "),
+        ("links", "kind vxlan"),
+        ("links", "77"),
+        ("rules", "ipv4 32765: fwmark 0x7/0xffffffff ToTable table 100"),
+        ("rules", "ipv6 32765: fwmark 0x7/0xffffffff ToTable table 100"),
+        ("routes", "table 100 Unicast 203.0.113.0/24 via 192.0.2.2 dev eth0"),
+        ("routes", "table 100 Unicast 2001:db8:9::/48"),
+        ("routes", "table 254 Unicast 10.1.0.7/32 dev rv0123456789ab proto 83 (a pod of ours)"),
+        ("routes", "10.1.0.0/24"),
+        ("routes", "proto 82 (ours)"),
+    ] {
+        let lines = kernel[section].as_array().unwrap();
+        let told = lines.iter().any(|line| line.as_str().unwrap().contains(words));
+        assert!(told, "{section}: {words}: {lines:#?}");
+    }
+    assert_eq!(kernel["sysctls"]["net/ipv4/ip_forward"], "1");
+    assert!(kernel["sysctls"]["net/ipv4/conf/eth0/rp_filter"].is_string(), "{kernel}");
+    let chains = inside("*/nft-chains.json");
+    assert!(chains.to_string().contains("\"table\":\"theirs\""), "{chains}");
     let again = scene.rctl(&["diag", "bundle", "-o", &file]);
     assert_eq!(again.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&again.stderr).contains("name another file"), "{again:?}");

@@ -68,6 +68,22 @@ pub struct Uninstalled {
     pub pod_routes: Vec<String>,
 }
 
+/// `GET /v1/kernel`: what the kernel of the node has, in lines for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KernelState {
+    /// Interfaces, with everything about their kind.
+    pub links: Vec<String>,
+    /// Routes of all tables but the kernel's own `local`.
+    pub routes: Vec<String>,
+    /// Routing rules, both families.
+    pub rules: Vec<String>,
+    /// Neighbours and forwarding entries of interfaces that we made.
+    pub neighbours: Vec<String>,
+    /// Switches below `/proc/sys` that matter for routing, by path.
+    pub sysctls: BTreeMap<String, String>,
+}
+
 /// `GET /v1/synced`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -6,6 +6,7 @@
 mod cni;
 mod core;
 mod doctor;
+mod kernel_state;
 pub mod readiness;
 pub mod request;
 mod server;

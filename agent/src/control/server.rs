@@ -25,7 +25,8 @@ use tracing::{debug, warn};
 
 use super::cni;
 use super::core::{Core, Ending, Overview};
-use super::doctor;
+use super::{doctor, kernel_state};
+use crate::kernel::nft::inventory;
 use crate::observe::metrics;
 
 /// Connections served at once at each door; more wait. Each pod that waits for its policy holds one
@@ -178,7 +179,8 @@ async fn control(core: Core, request: Request<Incoming>) -> Answer {
         "/v1/routes" => core.route_views().await.map(|list| json(&list)),
         "/v1/networkpolicies" => core.policies().await.map(|list| json(&list)),
         "/v1/endpoints" => core.endpoints().await.map(|list| json(&list)),
-        "/v1/chains" => return chains().await,
+        "/v1/chains" => return from_kernel(inventory::chains).await,
+        "/v1/kernel" => return from_kernel(kernel_state::read).await,
         "/v1/doctor" => doctor::examine(&core).await.map(|findings| json(&findings)),
         "/v1/synced" => match synced_timeout(request.uri().query()) {
             Ok(timeout) => core.synced(timeout).await.map(|synced| json(&synced)),
@@ -194,12 +196,16 @@ async fn control(core: Core, request: Request<Incoming>) -> Answer {
     })
 }
 
-/// The chains of all tables of the node, by name.
-async fn chains() -> Answer {
-    match tokio::task::spawn_blocking(crate::kernel::nft::inventory::chains).await {
-        Ok(Ok(chains)) => json(&chains),
+/// What only the kernel can tell; it may take a moment.
+async fn from_kernel<T, E>(read: impl FnOnce() -> Result<T, E> + Send + 'static) -> Answer
+where
+    T: Serialize + Send + 'static,
+    E: std::error::Error + Send + 'static,
+{
+    match tokio::task::spawn_blocking(read).await {
+        Ok(Ok(answer)) => json(&answer),
         Ok(Err(error)) => {
-            let message = format!("nf_tables cannot be read: {error}");
+            let message = format!("the kernel cannot be read: {error}");
             refuse(StatusCode::INTERNAL_SERVER_ERROR, &message, "Try again later.")
         }
         Err(_) => refuse(StatusCode::INTERNAL_SERVER_ERROR, "the agent is ending", "Try again."),

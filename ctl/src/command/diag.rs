@@ -19,7 +19,7 @@ use archive::Archive;
 use mask::Mask;
 
 /// What is asked of every agent, and the file that it goes to.
-const REQUESTS: [(&str, &str); 9] = [
+const REQUESTS: [(&str, &str); 10] = [
     ("/v1/version", "version.json"),
     ("/v1/status", "status.json"),
     ("/v1/nodes", "nodes.json"),
@@ -28,13 +28,16 @@ const REQUESTS: [(&str, &str); 9] = [
     ("/v1/networkpolicies", "networkpolicies.json"),
     ("/v1/endpoints", "endpoints.json"),
     ("/v1/chains", "nft-chains.json"),
+    ("/v1/kernel", "kernel.json"),
     ("/v1/doctor", "doctor.json"),
 ];
 
 /// What programs of this machine tell, where they are: command, and the file that it goes to.
-const HOST: [(&[&str], &str); 4] = [
+const HOST: [(&[&str], &str); 6] = [
     (&["nft", "list", "ruleset"], "nft-ruleset.txt"),
     (&["ip", "-details", "link"], "ip-link.txt"),
+    (&["ip", "-4", "rule"], "ip-rule-4.txt"),
+    (&["ip", "-6", "rule"], "ip-rule-6.txt"),
     (&["ip", "-4", "route", "show", "table", "all"], "ip-route-4.txt"),
     (&["ip", "-6", "route", "show", "table", "all"], "ip-route-6.txt"),
 ];
