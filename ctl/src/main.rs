@@ -81,7 +81,7 @@ async fn ask(global: &Global, verb: Verb) -> Result<Exit, Failure> {
             let agents = Agents::open(global, patience).await?.of_node(args.node.as_deref());
             command::wait::run(&agents, &args).await
         }
-        Verb::Version(args) => command::version::run(Agents::open(global, None).await, &args).await,
+        Verb::Version(args) => command::version::run(global, &args).await,
         Verb::Doctor(args) => command::doctor::run(global, &args).await,
         Verb::Diag(args) => command::diag::run(global, &args).await,
         Verb::Install(args) => command::install::install(global, &args).await,

@@ -1,11 +1,14 @@
 //! `rctl version`: ours, and where there is a cluster or an agent, theirs.
 
 use api::control::Version;
+use api::error_code;
 use clap::Args;
 use serde_json::json;
 
 use super::{print, remark};
 use crate::agents::{Agents, silence};
+use crate::args::Global;
+use crate::cluster::Cluster;
 use crate::failure::{Exit, Failure};
 use crate::output::{Format, format};
 
@@ -26,15 +29,12 @@ pub struct VersionArgs {
 ///
 /// # Errors
 /// Standard output is closed.
-pub async fn run(agents: Result<Agents, Failure>, args: &VersionArgs) -> Result<Exit, Failure> {
+pub async fn run(global: &Global, args: &VersionArgs) -> Result<Exit, Failure> {
     let mut known = Known::default();
-    match agents {
+    match Agents::open(global, None).await {
         Ok(agents) => {
             if let Some(cluster) = agents.cluster() {
-                match cluster.server_version().await {
-                    Ok(version) => known.kubernetes = Some(version),
-                    Err(error) => remark(&error.failure().render()),
-                }
+                known.kubernetes = of_api_server(cluster).await;
             }
             match agents.ask::<Version>("/v1/version").await {
                 Ok(answers) => {
@@ -45,13 +45,30 @@ pub async fn run(agents: Result<Agents, Failure>, args: &VersionArgs) -> Result<
             }
         }
         // On a laptop without a cluster there is nothing wrong.
-        Err(failure) if failure.code == Some(api::error_code::KUBECONFIG) => {
+        Err(failure) if failure.code == Some(error_code::KUBECONFIG) => {
             remark(&format!("no cluster asked: {}\n", failure.why));
         }
-        Err(failure) => remark(&failure.render()),
+        Err(failure) => {
+            if failure.code == Some(error_code::NOT_INSTALLED)
+                && let Ok(cluster) = global.access.connect().await
+            {
+                known.kubernetes = of_api_server(&cluster).await;
+            }
+            remark(&failure.render());
+        }
     }
     known.agents.sort_by(|a, b| a.node.cmp(&b.node));
     show(&known, args.output)
+}
+
+async fn of_api_server(cluster: &Cluster) -> Option<String> {
+    match cluster.server_version().await {
+        Ok(version) => Some(version),
+        Err(error) => {
+            remark(&error.failure().render());
+            None
+        }
+    }
 }
 
 /// Versions of others.
