@@ -62,6 +62,32 @@ fn nothing_is_installed(cluster: &Cluster) -> anyhow::Result<()> {
     assert!(said(&output).contains("RC5010: no usable kubeconfig"), "{output:?}");
     let output = rctl(cluster, &["upgrade"])?;
     assert_eq!(output.status.code(), Some(1));
+    // One's own version is known wherever one is, that of the API server where there is one.
+    let alone = ok(cluster, &["--kubeconfig", "/nonexistent", "version"])?;
+    assert_eq!(alone.lines().count(), 1, "{alone}");
+    assert!(alone.starts_with("rctl "), "{alone}");
+    let version = ok(cluster, &["version"])?;
+    assert!(version.contains("\nkubernetes v1."), "{version}");
+    Ok(())
+}
+
+fn names_an_image_that_is_missing(cluster: &Cluster) -> anyhow::Result<()> {
+    // Nobody listens there, so the kubelets know at once.
+    let image = "127.0.0.1:1/rampart";
+    let set = format!("image.repository={image}");
+    let output = rctl(cluster, &["install", "--timeout", "15s", "--set", &set])?;
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    let words = said(&output);
+    // Said while it waits, and again in the end.
+    assert!(words.matches("cannot be pulled on n1 (pod rampart-agent-").count() > 1, "{words}");
+    for part in ["RC5018", image, "n2 (pod rampart-agent-", "ErrImagePull", "next: Import it"] {
+        assert!(words.contains(part), "{part}: {words}");
+    }
+    let status = said(&rctl(cluster, &["status"])?);
+    assert!(
+        status.contains("cannot be pulled on n1") && !status.contains("describe pod ..."),
+        "{status}"
+    );
     Ok(())
 }
 
@@ -69,7 +95,8 @@ fn installs(cluster: &Cluster) -> anyhow::Result<()> {
     let plan = ok(cluster, &["install", "--dry-run"])?;
     assert!(plan.contains("created    DaemonSet rampart-system/rampart-agent"), "{plan}");
     assert!(cluster.kubectl(&["get", "namespace", NAMESPACE]).is_err());
-    let done = ok(cluster, &["install", "--timeout", "90s"])?;
+    names_an_image_that_is_missing(cluster)?;
+    let done = ok(cluster, &["install", "--reset-values", "--timeout", "90s"])?;
     assert!(done.contains("Rampart runs on every node"), "{done}");
     cluster.wait_nodes_ready(SOON)?;
     let again = ok(cluster, &["install", "--dry-run"])?;
@@ -82,9 +109,18 @@ fn installs(cluster: &Cluster) -> anyhow::Result<()> {
     let plan = ok(cluster, &["upgrade", "--dry-run"])?;
     assert!(plan.contains("changed    DaemonSet"), "{plan}");
     assert!(plan.contains("spec.updateStrategy.rollingUpdate.maxUnavailable"), "{plan}");
-    ok(cluster, &["upgrade", "--timeout", "90s"])?;
+    // What is set shows as what it changes, and stays set.
+    let set = ["upgrade", "--set", "logging.level=debug"];
+    let plan = ok(cluster, &[&set[..], &["--dry-run"]].concat())?;
+    let change = "spec.template.spec.containers[agent].args: --log-level=info -> --log-level=debug";
+    assert!(plan.contains("set        logging.level=debug\n") && plan.contains(change), "{plan}");
+    assert!(!plan.contains("template.generation"), "{plan}");
+    ok(cluster, &[&set[..], &["--timeout", "90s"]].concat())?;
     let plan = ok(cluster, &["upgrade", "--dry-run"])?;
     assert!(!plan.contains("changed    DaemonSet"), "{plan}");
+    assert!(plan.contains("logging.level=debug   (kept from before)"), "{plan}");
+    let plan = ok(cluster, &["upgrade", "--dry-run", "--reset-values"])?;
+    assert!(plan.contains("--log-level=debug -> --log-level=info"), "{plan}");
     Ok(())
 }
 
@@ -99,6 +135,11 @@ fn shows_all_nodes(cluster: &Cluster) -> anyhow::Result<()> {
     assert_eq!(peers.matches("Established").count(), 2, "{peers}");
     let routes = ok(cluster, &["get", "routes", "--node", "n1"])?;
     assert!(routes.contains("10.244.") && routes.contains("fd00:244:"), "{routes}");
+    // An address means the route that it takes.
+    let prefix = routes.split_whitespace().find(|word| word.starts_with("10.244.")).unwrap();
+    let address = prefix.replace("0/24", "77");
+    let route = ok(cluster, &["get", "route", &address, "--node", "n1", "--no-headers"])?;
+    assert!(route.lines().count() == 1 && route.contains(prefix), "{address}: {route}");
     let doctor = ok(cluster, &["doctor"])?;
     assert!(doctor.starts_with("ok   ") && doctor.contains("kube-proxy"), "{doctor}");
     let mut pods = Vec::new();
@@ -164,6 +205,12 @@ fn bundles_without_secrets(cluster: &Cluster) -> anyhow::Result<()> {
         for needle in [SECRET, encoded.trim()] {
             let found = Command::new("grep").args(["-r", needle]).arg(&out).output()?;
             assert_eq!(found.status.code(), Some(1), "{}", String::from_utf8_lossy(&found.stdout));
+        }
+        for node in ["n1", "n2"] {
+            let kernel =
+                Command::new("grep").args(["-rl", "proto 82 (ours)"]).arg(&out).output()?;
+            let kernel = String::from_utf8(kernel.stdout)?;
+            assert!(kernel.contains(&format!("nodes/{node}/kernel.json")), "{kernel}");
         }
         let logs = Command::new("grep").args(["-rl", "agent started"]).arg(&out).output()?;
         assert!(String::from_utf8(logs.stdout)?.contains(".log"));
