@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, info, warn};
 
 use super::CleanupError;
-use crate::control::{self, Answer, respond};
+use crate::control::{self, Answer, json_with, text};
 
 /// Answers on a socket in `directory` and to probes at `metrics` until SIGTERM or SIGINT.
 pub(super) fn run(
@@ -96,7 +96,7 @@ where
 
 fn control(result: &Uninstalled, method: &Method, path: &str) -> Answer {
     if (method, path) == (&Method::POST, "/v1/uninstall") {
-        return json(StatusCode::OK, result);
+        return json_with(StatusCode::OK, result);
     }
     let error = Error {
         code: error_code::AGENT_UNREACHABLE,
@@ -105,7 +105,7 @@ fn control(result: &Uninstalled, method: &Method, path: &str) -> Answer {
             .to_owned(),
         next: "Finish with `rctl uninstall`, or restart the pod to have the agent back.".to_owned(),
     };
-    json(StatusCode::SERVICE_UNAVAILABLE, &error)
+    json_with(StatusCode::SERVICE_UNAVAILABLE, &error)
 }
 
 /// Alive, but not ready.
@@ -114,14 +114,7 @@ fn probe(path: &str) -> Answer {
         "/healthz" => (StatusCode::OK, "ok\n"),
         _ => (StatusCode::SERVICE_UNAVAILABLE, "uninstalled\n"),
     };
-    respond(status, "text/plain; charset=utf-8", body.as_bytes().to_vec())
-}
-
-fn json<T: serde::Serialize>(status: StatusCode, value: &T) -> Answer {
-    match serde_json::to_vec(value) {
-        Ok(body) => respond(status, "application/json", body),
-        Err(_) => respond(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", Vec::new()),
-    }
+    text(status, body)
 }
 
 #[cfg(test)]

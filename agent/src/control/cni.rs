@@ -14,8 +14,8 @@ use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 use tracing::warn;
 
+use super::answer::{Answer, json};
 use super::core::Core;
-use super::server::{Answer, json};
 use crate::cni::name;
 use crate::reconcile_policy::Message;
 

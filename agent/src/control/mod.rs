@@ -3,6 +3,7 @@
 //!
 //! Nothing here owns state: each answer is put together from what the owners tell.
 
+mod answer;
 mod cni;
 mod core;
 mod doctor;
@@ -13,6 +14,6 @@ mod server;
 mod views;
 
 pub use self::core::{Core, Parts};
-pub(crate) use server::{Answer, respond};
+pub(crate) use answer::{Answer, json_with, text};
 pub use server::{bind, serve_metrics, serve_socket};
 pub(crate) use server::{is_allowed, serve_connection};

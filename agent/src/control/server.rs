@@ -8,14 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::control::Error;
-use api::error_code;
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use hyper::body::Incoming;
+use hyper::header::ACCEPT;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -23,6 +20,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, warn};
 
+use super::answer::{Answer, json, refuse, respond, text};
 use super::cni;
 use super::core::{Core, Ending, Overview};
 use super::{doctor, kernel_state};
@@ -42,8 +40,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const SYNCED_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest `timeout_ms`.
 const SYNCED_LONGEST: Duration = Duration::from_secs(600);
-
-pub(crate) type Answer = Response<Full<Bytes>>;
 
 /// Opens the control socket, for the owner only. One that a dead agent left behind is replaced; the
 /// caller holds the lock of the directory.
@@ -228,25 +224,25 @@ fn synced_timeout(query: Option<&str>) -> Result<Duration, &'static str> {
 
 async fn health(core: Core, request: Request<Incoming>) -> Answer {
     if request.method() != Method::GET {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered\n".to_owned());
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered\n");
     }
     match request.uri().path() {
         "/healthz" => match core.stuck().await {
-            None => text(StatusCode::OK, "ok\n".to_owned()),
+            None => text(StatusCode::OK, "ok\n"),
             Some(who) => {
                 warn!(who, "does not answer");
                 text(StatusCode::INTERNAL_SERVER_ERROR, format!("{who} does not answer\n"))
             }
         },
         "/readyz" => match core.unready() {
-            reasons if reasons.is_empty() => text(StatusCode::OK, "ok\n".to_owned()),
+            reasons if reasons.is_empty() => text(StatusCode::OK, "ok\n"),
             reasons => text(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", reasons.join("\n"))),
         },
         "/metrics" => match core.overview().await {
             Ok(overview) => exposition(&core, &overview, &request),
-            Err(Ending) => text(StatusCode::SERVICE_UNAVAILABLE, "ending\n".to_owned()),
+            Err(Ending) => text(StatusCode::SERVICE_UNAVAILABLE, "ending\n"),
         },
-        _ => text(StatusCode::NOT_FOUND, "/healthz, /readyz, /metrics\n".to_owned()),
+        _ => text(StatusCode::NOT_FOUND, "/healthz, /readyz, /metrics\n"),
     }
 }
 
@@ -265,39 +261,6 @@ fn exposition(core: &Core, overview: &Overview, request: &Request<Incoming>) -> 
     let accepted = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
     let format = metrics::Format::accepted(accepted);
     respond(StatusCode::OK, format.mime(), metrics::encode(&sample, format).into_bytes())
-}
-
-pub(super) fn json<T: Serialize>(value: &T) -> Answer {
-    match serde_json::to_vec(value) {
-        Ok(body) => respond(StatusCode::OK, "application/json", body),
-        Err(error) => {
-            warn!(%error, "answer cannot be written");
-            respond(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", Vec::new())
-        }
-    }
-}
-
-fn refuse(status: StatusCode, message: &str, next: &str) -> Answer {
-    let error = Error {
-        code: error_code::NOT_FOUND,
-        message: message.to_owned(),
-        why: "The request is none that this agent answers.".to_owned(),
-        next: next.to_owned(),
-    };
-    let mut answer = json(&error);
-    *answer.status_mut() = status;
-    answer
-}
-
-fn text(status: StatusCode, body: String) -> Answer {
-    respond(status, "text/plain; charset=utf-8", body.into_bytes())
-}
-
-pub(crate) fn respond(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    answer
 }
 
 #[cfg(test)]
