@@ -10,7 +10,7 @@ use std::time::Duration;
 use agent::source::dir::Batch;
 use agent::source::kube::client::Connection;
 use agent::source::kube::state::SourceState;
-use agent::source::kube::{Source, Timing};
+use agent::source::kube::{Secrets, Source, Timing};
 use agent::source::{Event, Key, Kind, Object, Rejection, RejectionId};
 use ctl::lab::namespace;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -21,6 +21,8 @@ use crate::wait::eventually;
 
 /// Name of the node that the source is for.
 pub const NODE: &str = "here";
+/// Namespace that Secrets are read in.
+pub const NAMESPACE: &str = "kube-system";
 /// How long anything may take that is not a time-out under test.
 pub const LIMIT: Duration = Duration::from_secs(20);
 
@@ -75,6 +77,8 @@ pub struct View {
     pub complaints: BTreeMap<RejectionId, Rejection>,
     /// Number of the last batch.
     pub generation: u64,
+    /// Names of Secrets of which it was told that they are not there.
+    pub absent: BTreeSet<String>,
     /// Objects that were deleted, so far.
     pub deleted: usize,
     listing: BTreeMap<Kind, BTreeSet<Key>>,
@@ -109,6 +113,12 @@ impl View {
                     listing.insert(key.clone());
                 }
                 self.objects.insert(key, object.clone()).as_ref() != Some(&object)
+            }
+            // Of a single Secret this is how its absence is told as well.
+            Event::Delete(key) if key.kind == Kind::Secret => {
+                self.objects.remove(&key);
+                self.absent.insert(key.name);
+                true
             }
             Event::Delete(key) => {
                 self.deleted += 1;
@@ -147,7 +157,7 @@ impl View {
     /// Every kind is in sync.
     #[must_use]
     pub fn complete(&self) -> bool {
-        Kind::ALL.iter().all(|kind| self.in_sync.contains(kind))
+        Kind::WATCHED.iter().all(|kind| self.in_sync.contains(kind))
     }
 }
 
@@ -166,6 +176,27 @@ impl Reader {
     /// # Panics
     /// When the kubeconfig is of no use.
     pub fn start(cluster: &Cluster, kubeconfig: &Path, state_dir: &Path, timing: Timing) -> Self {
+        Self::start_with(
+            cluster,
+            kubeconfig,
+            state_dir,
+            timing,
+            watch::Sender::default().subscribe(),
+        )
+    }
+
+    /// The same, with the Secrets of these names in [`NAMESPACE`]; `state_dir` is its run directory,
+    /// too.
+    ///
+    /// # Panics
+    /// When the kubeconfig is of no use.
+    pub fn start_with(
+        cluster: &Cluster,
+        kubeconfig: &Path,
+        state_dir: &Path,
+        timing: Timing,
+        secrets: watch::Receiver<BTreeSet<String>>,
+    ) -> Self {
         let view = Arc::new(Mutex::new(View::default()));
         let (stop, stopped) = oneshot::channel();
         let (sender, receiver) = std::sync::mpsc::channel();
@@ -182,6 +213,7 @@ impl Reader {
             runtime.block_on(async move {
                 let connection = Connection::open(Some(&kubeconfig)).await.expect("a kubeconfig");
                 let (source, state) = Source::new(connection, NODE, &state_dir);
+                let source = source.with_secrets(Secrets::new(NAMESPACE, secrets, &state_dir));
                 sender.send(state).expect("somebody waits for it");
                 let (batches, inbox) = mpsc::channel(16);
                 let (_flush, flushes) = mpsc::channel(1);

@@ -15,7 +15,7 @@ use tests::kube_source::{
     LIMIT, NODE, Reader, View, control_plane, hurried, install_kinds, with_token,
 };
 use tests::netns::Directory;
-use tests::wait::throughout;
+use tests::wait::{eventually, throughout};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
@@ -156,7 +156,7 @@ fn nothing_that_was_read_is_lost_in_an_outage_or_a_restart_during_it() {
     reader.until("the present state", has(&["b", "c"]));
     reader.until("no complaint is left", |view| view.codes().is_empty());
     assert!(!reader.state().status().from_snapshot);
-    tests::wait::eventually(LIMIT, "the snapshot has it", || snapshot_has(&directory, "10.1.0.3"));
+    eventually(LIMIT, "the snapshot has it", || snapshot_has(&directory, "10.1.0.3"));
     drop(reader);
 
     // One damaged file: refused with its code, and nothing is told of that kind. The others are.
@@ -167,7 +167,7 @@ fn nothing_that_was_read_is_lost_in_an_outage_or_a_restart_during_it() {
     octets[middle] ^= 1;
     std::fs::write(&file, octets).unwrap();
     let reader = start();
-    reader.until("the other kinds", |view| view.in_sync.len() == Kind::ALL.len() - 1);
+    reader.until("the other kinds", |view| view.in_sync.len() == Kind::WATCHED.len() - 1);
     throughout(Duration::from_secs(2), "policies are not known", || {
         !reader.view().in_sync.contains(&Kind::NetworkPolicy)
     });
@@ -352,4 +352,95 @@ fn credentials_and_permissions_that_go_away_leave_what_was_read_and_come_back() 
     delete_pod(&cluster, "a");
     reader.until("the new token is read", has(&["b"]));
     reader.until("no complaint is left", |view| view.codes().is_empty());
+}
+
+/// A pod of the account that tokens can be bound to.
+fn bind(cluster: &Cluster, pod: &str) -> String {
+    let object = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod, "namespace": "kube-system"},
+        "spec": {"nodeName": "nowhere", "serviceAccountName": ROLE,
+                 "containers": [{"name": "c", "image": "i"}]},
+    });
+    cluster.api().create("/api/v1/namespaces/kube-system/pods", &object).unwrap();
+    let bound = ["--bound-object-kind=Pod", "--bound-object-name", pod];
+    let create = ["create", "token", "-n", "kube-system", ROLE];
+    cluster.kubectl(&[&create[..], &bound].concat()).unwrap().trim().to_owned()
+}
+
+/// The same token as the API server would have made it some time ago: it has expired in `left`.
+/// API servers make none for less than ten minutes, and let every token live a minute longer.
+fn expiring(cluster: &Cluster, token: &str, left: Duration) -> String {
+    const LEEWAY: u64 = 60;
+    let parts: Vec<&str> = token.split('.').collect();
+    let mut claims: Value = serde_json::from_slice(&from_base64(parts[1])).unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    for (claim, time) in
+        [("exp", now - LEEWAY + left.as_secs()), ("iat", now - 600), ("nbf", now - 600)]
+    {
+        claims[claim] = json!(time);
+    }
+    let signed = format!("{}.{}", parts[0], to_base64(claims.to_string().as_bytes()));
+    let directory = Directory::new("token");
+    let file = directory.write("signed", &signed);
+    let signature = std::process::Command::new("openssl")
+        .args(["dgst", "-sha256", "-sign"])
+        .arg(cluster.pki().key("sa"))
+        .arg(file)
+        .output()
+        .unwrap();
+    assert!(signature.status.success(), "{signature:?}");
+    format!("{signed}.{}", to_base64(&signature.stdout))
+}
+
+/// As in a JWT (RFC 7515 §2).
+fn to_base64(octets: &[u8]) -> String {
+    let text = serde_json::to_value(k8s_openapi::ByteString(octets.to_vec())).unwrap();
+    text.as_str().unwrap().trim_end_matches('=').replace('+', "-").replace('/', "_")
+}
+
+fn from_base64(text: &str) -> Vec<u8> {
+    let mut text = text.replace('-', "+").replace('_', "/");
+    text.push_str(&"=".repeat((4 - text.len() % 4) % 4));
+    serde_json::from_value::<k8s_openapi::ByteString>(json!(text)).unwrap().0
+}
+
+#[test]
+fn a_bound_token_that_expires_or_whose_pod_is_gone_is_told_and_replaced_without_a_loss() {
+    let cluster = control_plane(true);
+    let directory = Directory::new("source");
+    let server = format!("https://{}:6443", tests::cluster::fabric::CONTROL_PLANE.0);
+    cluster_token(&cluster);
+    let whole = bind(&cluster, "first");
+    let short = expiring(&cluster, &whole, Duration::from_secs(15));
+    let kubeconfig = with_token(&cluster, directory.path(), &server, &short);
+    let reader = Reader::start(&cluster, &kubeconfig, directory.path(), hurried());
+    make_pod(&cluster, "a", &["10.1.0.1", "fd00:1::1"]);
+    let in_default = |view: &View| pods(view).contains("a");
+    reader.until("the pod, with a token that is still good", |view| {
+        in_default(view) && view.complete() && view.codes().is_empty()
+    });
+
+    // An API server remembers for ten seconds whom it let in, and a watch lives two.
+    eventually(3 * LIMIT, "the token has expired", || reader.view().codes().contains("RC1014"));
+    let refused = |view: &View| view.codes() == BTreeSet::from(["RC1014".to_owned()]);
+    throughout(Duration::from_secs(2), "one complaint, and all stays", || {
+        refused(&reader.view()) && in_default(&reader.view())
+    });
+    let complaint = reader.view().complaints.into_values().next().unwrap();
+    assert!(complaint.message.contains("expired token"), "{complaint:?}");
+    assert!(!format!("{complaint:?}").contains(&short), "a token in a message");
+    make_pod(&cluster, "b", &["10.1.0.2", "fd00:1::2"]);
+    std::fs::write(directory.join("token"), bind(&cluster, "second")).unwrap();
+    reader.until("what happened meanwhile", |view| addresses(view, "b").len() == 2);
+    reader.until("no complaint is left", |view| view.codes().is_empty());
+
+    let second = "/api/v1/namespaces/kube-system/pods/second?gracePeriodSeconds=0";
+    cluster.api().delete(second).unwrap();
+    eventually(3 * LIMIT, "the pod's token is refused", || refused(&reader.view()));
+    delete_pod(&cluster, "a");
+    std::fs::write(directory.join("token"), bind(&cluster, "third")).unwrap();
+    reader.until("what happened meanwhile", |view| !pods(view).contains("a"));
+    reader.until("no complaint is left", |view| view.codes().is_empty());
+    let lists: Vec<u64> = reader.state().kinds.values().map(|kind| kind.lists).collect();
+    assert!(lists.iter().all(|lists| *lists == 1), "nothing is listed again for that: {lists:?}");
 }

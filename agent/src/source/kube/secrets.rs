@@ -58,11 +58,8 @@ pub(super) async fn follow(source: &Source, secrets: Secrets, reports: mpsc::Sen
             return;
         }
         tokio::select! {
-            changed = wanted.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-            }
+            Ok(()) = wanted.changed() => {}
+            () = following.reports.closed() => return,
             Some(ended) = following.tasks.join_next() => {
                 if !ended.is_err_and(|error: JoinError| error.is_cancelled()) {
                     return;
