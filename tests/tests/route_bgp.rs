@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use agent::bgp::{DriverEvent, Options, SpeakerHandle, kernel_sink, spawn};
 use agent::kernel::route::{self, Routes};
 use bgp::config::{Config, GracefulRestart, PeerConfig, PeerKind, Policy};
-use bgp::md5::Md5;
+use bgp::md5::{Md5, Md5Key};
 use bgp::speaker::SpeakerEvent;
 use bgp::types::{Asn, Families, RouterId};
 use bgp::view::SessionState;
@@ -312,6 +312,63 @@ fn garbage_and_strangers_cost_nothing() {
     });
     assert_eq!(a.state("192.0.2.2"), (SessionState::Established, 1));
     assert_eq!(b.state("192.0.2.1"), (SessionState::Established, 1));
+}
+
+fn keyed(address: &str, key: &str) -> PeerConfig {
+    let md5 = Md5::Key(Md5Key::new(key.as_bytes()).unwrap());
+    PeerConfig { md5, ..peer(address, 64512) }
+}
+
+/// Waits for a session, and for how often it has come up.
+fn until_up(node: &Node, address: &str, times: u64) {
+    tests::wait::eventually(SOON, "the session is up", || {
+        node.state(address) == (SessionState::Established, times)
+    });
+}
+
+#[test]
+fn two_agents_share_a_password_for_each_family_and_change_one() {
+    let (left, right) = (Space::new(), Space::new());
+    left.link(&right, "fabric", "192.0.2", "fd00:a");
+    // One side dials over IPv4, the other one over IPv6.
+    let left_is = |v4: PeerConfig| {
+        let v6 = PeerConfig { passive: true, ..keyed("fd00:a::2", "six") };
+        config(64512, 1, vec![v4, v6])
+    };
+    let right_is = |v4: &str| {
+        let v4 = PeerConfig { passive: true, ..keyed("192.0.2.1", v4) };
+        config(64512, 2, vec![v4, keyed("fd00:a::1", "six")])
+    };
+    let a = Node::start(&left, left_is(keyed("192.0.2.2", "four")), &["10.1.0.0/24"]);
+    let b = Node::start(&right, right_is("four"), &["10.2.0.0/24"]);
+    for (node, other) in [(&a, "192.0.2.2"), (&a, "fd00:a::2"), (&b, "192.0.2.1")] {
+        until_up(node, other, 1);
+    }
+
+    // A stranger with the right address has no password: nobody answers him.
+    for to in ["192.0.2.2", "fd00:a::2"] {
+        let to = SocketAddr::new(to.parse().unwrap(), 179);
+        let error = left.run(move || TcpStream::connect_timeout(&to, Duration::from_secs(1)));
+        assert_eq!(error.unwrap_err().kind(), std::io::ErrorKind::TimedOut, "{to}");
+    }
+
+    a.wait(a.speaker.configure(left_is(keyed("192.0.2.2", "new")), 179)).unwrap();
+    tests::wait::eventually(SOON, "the session is reset", || {
+        a.state("192.0.2.2").0 != SessionState::Established
+    });
+    b.wait(b.speaker.configure(right_is("new"), 179)).unwrap();
+    until_up(&a, "192.0.2.2", 2);
+
+    // Withheld: neither side gets anywhere.
+    let unknown = PeerConfig { md5: Md5::Unknown, ..peer("192.0.2.2", 64512) };
+    a.wait(a.speaker.configure(left_is(unknown), 179)).unwrap();
+    a.wait(a.speaker.reset("192.0.2.2:179".parse().unwrap())).unwrap();
+    tests::wait::throughout(Duration::from_secs(2), "there is no session", || {
+        a.state("192.0.2.2") == (SessionState::Idle, 2)
+    });
+    a.wait(a.speaker.configure(left_is(keyed("192.0.2.2", "new")), 179)).unwrap();
+    until_up(&a, "192.0.2.2", 3);
+    assert_eq!(a.state("fd00:a::2"), (SessionState::Established, 1));
 }
 
 #[test]

@@ -291,7 +291,10 @@ impl Context<'_> {
                 }
             };
             if let Some(chosen) = &chosen {
-                let (md5, fault) = self.md5(chosen);
+                let (md5, fault) = match &chosen.password {
+                    Some(password) => password.md5(self.namespace, self.secrets),
+                    None => (Md5::Off, None),
+                };
                 let key = Key { kind: Kind::BgpPeer, namespace: String::new(), name: name.clone() };
                 found.extend(fault.map(|fault| (key, fault)));
                 let peer = PeerConfig { md5, ..self.explicit_peer(name, chosen) };
@@ -300,22 +303,6 @@ impl Context<'_> {
             tracked.in_force = chosen;
         }
         peers
-    }
-
-    /// How the segments of a session with the peer are signed; and what is wrong with its password.
-    fn md5(&self, peer: &PeerSettings) -> (Md5, Option<FieldFault>) {
-        let Some(reference) = &peer.password else { return (Md5::Off, None) };
-        let wrong = match self.secrets.known.get(&reference.secret) {
-            Some(Some(secret)) => match reference.password(secret) {
-                Ok(key) => return (Md5::Key(key), None),
-                Err(wrong) => wrong,
-            },
-            None if !self.secrets.listed => return (Md5::Unknown, None),
-            Some(None) | None => "it does not exist".to_owned(),
-        };
-        let message = format!("Secret {}/{}: {wrong}", self.namespace, reference.secret);
-        let field = "spec.passwordSecretRef";
-        (Md5::Unknown, Some(FieldFault::new(error_code::PASSWORD_MISSING, field, message)))
     }
 
     /// What is wrong with a peer among the others.

@@ -21,6 +21,7 @@ mod clients;
 mod masquerade;
 mod network;
 mod node;
+mod password;
 mod peer;
 mod reach;
 mod reflector;

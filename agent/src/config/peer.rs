@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use api::constant::{BGP_PORT, PASSWORD_SECRET};
-use api::crd::{BGPPeerSpec, NodeSelector, PrefixRule, SecretKeyRef, SelectorRequirement};
+use api::constant::BGP_PORT;
+use api::crd::{BGPPeerSpec, NodeSelector, PrefixRule, SelectorRequirement};
 use api::error_code::{self, Code};
 use bgp::config::PrefixMatch;
-use bgp::md5::Md5Key;
 use bgp::types::Asn;
 
+use super::password::PasswordRef;
 use super::{FieldFault, is_host, network, settings};
-use crate::source::{Secret, manifest::is_name};
 
 /// Proposed hold time when nobody says otherwise (RFC 4271 §10).
 pub(super) const HOLD_TIME: Duration = Duration::from_secs(90);
@@ -34,51 +33,6 @@ pub(super) struct PeerSettings {
     pub(super) export: Option<Vec<PrefixMatch>>,
     pub(super) default_originate: bool,
     pub(super) max_prefixes: Option<u32>,
-}
-
-/// Where the password of a peer is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PasswordRef {
-    /// Secret in our own namespace.
-    pub(super) secret: String,
-    pub(super) key: String,
-}
-
-impl PasswordRef {
-    fn parse(reference: &SecretKeyRef, checks: &mut Checks) -> Self {
-        let SecretKeyRef { name, key } = reference;
-        let secret = name.clone().unwrap_or_else(|| PASSWORD_SECRET.to_owned());
-        if !is_name(&secret, 253, true) {
-            let message = Err(format!("`{secret}` is not the name of a Secret"));
-            checks.take::<()>(
-                error_code::INVALID_BGP_CONFIG,
-                "spec.passwordSecretRef.name",
-                message,
-            );
-        }
-        let valid = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-        if key.is_empty() || key.len() > 253 || !key.bytes().all(valid) {
-            let message = Err(format!("`{key}` is not a key of a Secret"));
-            checks.take::<()>(
-                error_code::INVALID_BGP_CONFIG,
-                "spec.passwordSecretRef.key",
-                message,
-            );
-        }
-        Self { secret, key: key.clone() }
-    }
-
-    /// The password that a Secret holds for it; or what is wrong, without a word of its value.
-    pub(super) fn password(&self, secret: &Secret) -> Result<Md5Key, String> {
-        let Self { key, .. } = self;
-        let value = secret.value(key).ok_or_else(|| format!("it has no key `{key}`"))?;
-        if value.iter().any(u8::is_ascii_control) {
-            return Err(format!(
-                "the value of key `{key}` holds a control character, perhaps a line break at its end"
-            ));
-        }
-        Md5Key::new(value).map_err(|error| format!("the value of key `{key}`: {error}"))
-    }
 }
 
 impl PeerSettings {
@@ -133,7 +87,13 @@ pub(super) fn parse(spec: &BGPPeerSpec) -> Result<PeerSettings, Vec<FieldFault>>
         checks.take::<()>(invalid, "spec.maxPrefixes", Err(message));
     }
     let password = spec.password_secret_ref.as_ref();
-    let password = password.map(|reference| PasswordRef::parse(reference, &mut checks));
+    let password = password.and_then(|reference| match PasswordRef::parse(reference) {
+        Ok(password) => Some(password),
+        Err(faults) => {
+            checks.0.extend(faults);
+            None
+        }
+    });
     let import = spec.import.as_ref().map(|rules| checks.rules("spec.import", rules));
     let export = spec.export.as_ref().map(|rules| checks.rules("spec.export", rules));
     match (endpoint, asn) {
