@@ -1,7 +1,10 @@
 //! What the speaker and the route thread have to say, for people: one log line an event, and the
 //! list of problems.
 
+mod away;
+
 use std::net::IpAddr;
+use std::time::Instant;
 
 use ::bgp::config::PeerConfig;
 use ::bgp::speaker::{DownReason, OpenRefusal, SpeakerEvent};
@@ -10,6 +13,7 @@ use api::error_code::{self, Code};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
+use self::away::Away;
 use crate::bgp::DriverEvent;
 use crate::cni::gate::Gate;
 use crate::kernel::route::{Events, RouteEvent, Routes};
@@ -28,6 +32,7 @@ pub struct Herald {
     policy: mpsc::Sender<Message>,
     routes: Routes,
     gate: Gate,
+    away: Away,
 }
 
 impl Herald {
@@ -41,24 +46,31 @@ impl Herald {
         routes: Routes,
         gate: Gate,
     ) -> Self {
-        Self { problems, recorder, view, policy, routes, gate }
+        Self { problems, recorder, view, policy, routes, gate, away: Away::default() }
     }
 
     /// Runs until both sources have ended.
     pub async fn run(mut self, mut speaker: mpsc::Receiver<DriverEvent>, mut routes: Events) {
         loop {
+            let late = self.away.next();
             tokio::select! {
                 Some(event) = speaker.recv() => self.driver(event),
                 Some(event) = routes.recv() => self.route(event).await,
                 // Peers that are no longer configured have no problems.
                 Ok(()) = self.view.changed() => self.forget_strangers(),
+                () = tokio::time::sleep_until(late.unwrap_or_else(Instant::now).into()), if late.is_some() => {
+                    for (peer, complaint) in self.away.due(Instant::now()) {
+                        self.problems.raise(Area::Peer, format!("{peer}|session"), complaint);
+                    }
+                }
                 else => return,
             }
         }
     }
 
-    fn forget_strangers(&self) {
+    fn forget_strangers(&mut self) {
         let Some(desired) = self.view.borrow().desired.clone() else { return };
+        self.away.retain(|peer| desired.config.peers.iter().any(|p| p.address == peer));
         let known = |id: &str| {
             let address = id.split('|').next().unwrap_or(id);
             let peers = desired.config.peers.iter();
@@ -68,7 +80,7 @@ impl Herald {
         self.recorder.retain_peers(|name| desired.config.peers.iter().any(|p| p.name == name));
     }
 
-    fn driver(&self, event: DriverEvent) {
+    fn driver(&mut self, event: DriverEvent) {
         match event {
             DriverEvent::Speaker(event) => self.speaker(event),
             DriverEvent::Listening(port) => {
@@ -92,37 +104,22 @@ impl Herald {
         }
     }
 
-    fn speaker(&self, event: SpeakerEvent) {
+    fn speaker(&mut self, event: SpeakerEvent) {
         match event {
             SpeakerEvent::SessionUp { peer, router_id, families } => {
                 let (name, _) = self.name(peer);
                 info!(peer = %name, address = %peer, %router_id, ipv4 = families.ipv4, ipv6 = families.ipv6, "bgp session up");
                 self.recorder.session_up(name);
+                self.away.end(peer);
                 self.problems.resolve(Area::Peer, &format!("{peer}|session"));
                 self.problems.resolve(Area::Peer, &format!("{peer}|open"));
             }
             SpeakerEvent::SessionDown { peer, reason, established } => {
-                let (name, _) = self.name(peer);
-                // Told again when there is a session again.
-                self.problems.resolve(Area::Peer, &format!("{peer}|next hop"));
-                let (code, mut words) = down(&reason);
-                if !established && self.has_ttl_security(peer) {
-                    words += "; with ttlSecurity nothing gets through unless the peer sends with TTL 255";
-                }
-                info!(peer = %name, address = %peer, established, %code, reason = %words, "bgp session down");
-                if let Some((direction, code)) = notified(&reason) {
-                    self.recorder.notification(name, direction, code);
-                }
-                // The session that was kept speaks for itself, and OPENs that do not fit together
-                // have said why: what follows from that is no news.
-                let open = self.problems.stands(Area::Peer, &format!("{peer}|open"));
-                if reason != DownReason::Collision && !open && !self.is_meant(peer, &reason) {
-                    let id = format!("{peer}|session");
-                    self.problems.raise(Area::Peer, id, self.about(code, peer, &words));
-                }
+                self.session_down(peer, &reason, established);
             }
             SpeakerEvent::OpenRefused { peer, reason } => {
                 let (code, words) = refused(reason);
+                self.away.end(peer);
                 self.problems.resolve(Area::Peer, &format!("{peer}|session"));
                 let id = format!("{peer}|open");
                 self.problems.raise(Area::Peer, id, self.about(code, peer, &words));
@@ -154,6 +151,7 @@ impl Herald {
                 let (name, _) = self.name(peer);
                 let seconds = restart_time.as_secs();
                 info!(peer = %name, address = %peer, paths, seconds, "bgp peer restarts, its paths are kept");
+                self.away.begin(peer, Instant::now(), restart_time);
             }
             SpeakerEvent::StaleRemoved { peer, paths } => {
                 let (name, _) = self.name(peer);
@@ -173,6 +171,38 @@ impl Herald {
                 let complaint = self.about(error_code::PREFIX_LIMIT, peer, &words);
                 self.problems.raise(Area::Peer, id, complaint);
             }
+        }
+    }
+
+    fn session_down(&mut self, peer: IpAddr, reason: &DownReason, established: bool) {
+        let (name, _) = self.name(peer);
+        // Told again when there is a session again.
+        self.problems.resolve(Area::Peer, &format!("{peer}|next hop"));
+        let (code, mut words) = down(reason);
+        if !established && self.has_ttl_security(peer) {
+            words += "; with ttlSecurity nothing gets through unless the peer sends with TTL 255";
+        }
+        info!(peer = %name, address = %peer, established, %code, reason = %words, "bgp session down");
+        if let Some((direction, code)) = notified(reason) {
+            self.recorder.notification(name, direction, code);
+        }
+        // Who falls silent does not restart, whatever is kept.
+        if matches!(reason, DownReason::HoldTimerExpired | DownReason::SendHoldTimerExpired) {
+            self.away.end(peer);
+        }
+        // The session that was kept speaks for itself, and OPENs that do not fit together have said
+        // why: what follows from that is no news.
+        let open = self.problems.stands(Area::Peer, &format!("{peer}|open"));
+        if *reason == DownReason::Collision
+            || open
+            || self.is_meant(peer, reason)
+            || !self.is_configured(peer)
+        {
+            return;
+        }
+        let complaint = self.about(code, peer, &words);
+        if let Some(complaint) = self.away.withhold(peer, complaint) {
+            self.problems.raise(Area::Peer, format!("{peer}|session"), complaint);
         }
     }
 
@@ -227,6 +257,13 @@ impl Herald {
                 DownReason::NotificationSent(n) | DownReason::NotificationReceived(n)
                     if (n.code, n.subcode) == (notification::error_code::CEASE, cease::ADMIN_RESET)
             )
+    }
+
+    /// The end of a session with somebody who is no peer any more comes in after the configuration
+    /// that took him away: nobody would take back what is said then.
+    fn is_configured(&self, address: IpAddr) -> bool {
+        let desired = self.view.borrow().desired.clone();
+        desired.is_none_or(|d| d.config.peers.iter().any(|peer| peer.address == address))
     }
 
     fn has_ttl_security(&self, address: IpAddr) -> bool {

@@ -145,7 +145,7 @@ impl GracefulRestart {
             restart_time: Self::RESTART_TIME,
             stale_time: Self::STALE_TIME,
             helper: true,
-            notification: matches!(kind, PeerKind::Mesh | PeerKind::Reflector),
+            notification: !matches!(kind, PeerKind::Tor),
         }
     }
 }
@@ -156,9 +156,11 @@ impl GracefulRestart {
 pub enum PeerKind {
     /// Another node of the cluster (node-to-node mesh).
     Mesh,
-    /// A route reflector, or a client of ours.
+    /// A route reflector of the cluster, or its client.
     Reflector,
-    /// Named by a BGPPeer object: usually a top-of-rack switch.
+    /// Named by a BGPPeer object, and in our AS.
+    Internal,
+    /// Named by a BGPPeer object, and in another AS: usually a top-of-rack switch.
     Tor,
 }
 

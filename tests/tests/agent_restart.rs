@@ -5,6 +5,7 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use api::control::PeerView;
 use tests::agent::{Agent, LIMIT, node, pod, policy};
 use tests::monitor::Watch;
 use tests::netns::{Directory, Namespace, connect};
@@ -203,6 +204,11 @@ fn a_killed_or_replaced_agent_costs_its_peers_no_route_not_even_for_a_moment() {
         eventually(LIMIT, "the other node keeps its paths", || restart("away"));
         let peers = right.peers();
         let stale: u64 = peers[0].graceful_restart.stale.values().sum();
+        let refused = |peer: &PeerView| {
+            peer.last_error.as_ref().is_some_and(|error| error.message.contains("refused"))
+        };
+        eventually(LIMIT, "it has tried to connect again", || refused(&right.peers()[0]));
+        assert_eq!(right.problems(), [], "a restart is no problem");
         assert_eq!((peers[0].state.as_str() == "Established", stale), (false, 2), "{peers:?}");
         assert!(pair.right_reaches_left());
         left = pair.start_left();

@@ -46,6 +46,29 @@ fn the_list_comes_when_the_node_has_pod_cidrs_and_follows_them_and_the_uplink() 
 }
 
 #[test]
+fn an_mtu_that_does_not_fit_the_uplink_is_told_and_pods_get_what_fits() {
+    let mut node = CniNode::new("inst-mtu", "");
+    let configure = |node: &CniNode, spec: &str| {
+        let head = "apiVersion: rampart.network/v1alpha1\nkind: NetworkConfiguration\n";
+        let object = format!("{head}metadata: {{name: default}}\nspec: {{{spec}}}\n");
+        node.directory.write("store/network.yaml", &object);
+    };
+    configure(&node, "mtu: 9000");
+    node.start();
+    let mtu = |node: &CniNode| node.list()["plugins"][0]["mtu"].as_u64();
+    assert_eq!(mtu(&node), Some(1400), "that of the uplink");
+    eventually(LIMIT, "it is told", || complaint(&node, 3035).is_some_and(|m| m.contains("9000")));
+    configure(&node, "mtu: 1400, overlay: {mode: VXLANAlways}");
+    eventually(LIMIT, "the overlay's part is taken off", || mtu(&node) == Some(1350));
+    eventually(LIMIT, "it is told", || {
+        complaint(&node, 3035).is_some_and(|message| message.contains("overlay takes 50"))
+    });
+    configure(&node, "mtu: 1340, overlay: {mode: VXLANAlways}");
+    eventually(LIMIT, "what fits is taken as it is", || mtu(&node) == Some(1340));
+    eventually(LIMIT, "nothing is wrong", || complaint(&node, 3035).is_none());
+}
+
+#[test]
 fn what_somebody_removes_or_changes_is_repaired_and_what_is_theirs_is_left_alone() {
     let mut node = CniNode::new("inst-repair", "");
     node.directory.write("conf/87-other.conflist", "theirs");

@@ -109,3 +109,69 @@ fn nodes_behind_a_router_peer_and_say_that_the_router_must_know_their_pods() {
         assert!(flow.stop().lost.is_empty(), "IPv4 {v4}");
     }
 }
+
+fn object(kind: &str, name: &str, spec: &str) -> String {
+    let head = "---\napiVersion: rampart.network/v1alpha1";
+    format!("{head}\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n")
+}
+
+#[test]
+fn a_peer_with_the_address_of_a_node_is_told_and_cuts_nobody_off() {
+    let mut fabric = Fabric::new(&[3]);
+    fabric.start();
+    fabric.connected();
+    let flows = [true, false].map(|v4| fabric.flow(1, 2, v4));
+    let [v4, v6] = fabric.node(2).addresses().map(|address| address.to_string());
+    for (address, asn) in [(&v4, 64512), (&v6, 65001)] {
+        let spec = format!("peerAddress: '{address}', peerASN: {asn}");
+        fabric.write("peer.yaml", &object("BGPPeer", "n2-again", &spec));
+        let about = format!("{address} is an address of Node n2");
+        eventually(LIMIT, "every node tells it", || {
+            (1..=3).all(|number| {
+                let problems = fabric.node(number).agent().problems();
+                problems.len() == 1 && problems[0].message.contains(&about)
+            })
+        });
+        let problem = &fabric.node(1).agent().problems()[0];
+        assert_eq!((problem.code.0, problem.subject.as_str()), (2120, "BGPPeer n2-again"));
+        assert_eq!(fabric.mesh(), ["on", "on", "on"]);
+        let kinds = fabric.node(1).agent().peers().into_iter().map(|peer| (peer.name, peer.kind));
+        let kinds: Vec<(String, String)> = kinds.collect();
+        let mesh = ["n2", "n3"].map(|name| (name.to_owned(), "mesh".to_owned()));
+        assert_eq!(kinds, mesh);
+    }
+    fabric.write("peer.yaml", "");
+    eventually(LIMIT, "all is well", || (1..=3).all(|number| codes(&fabric, number).is_empty()));
+    for flow in flows {
+        let outcome = flow.stop();
+        assert!(outcome.sent > 0 && outcome.lost.is_empty(), "{outcome:?}");
+    }
+}
+
+#[test]
+fn ranges_that_cover_no_pod_cidr_and_a_mesh_that_is_off_are_told() {
+    let mut fabric = Fabric::new(&[2]);
+    fabric.start();
+    fabric.connected();
+    let flow = fabric.flow(1, 2, true);
+    let mistyped =
+        object("BGPConfiguration", "default", "clusterCIDRs: [10.96.0.0/12, 'fd00::/16']");
+    fabric.write("settings.yaml", &mistyped);
+    let pools = object("NetworkConfiguration", "default", "pools: [{cidr: 'fd99::/48'}]");
+    fabric.write("network.yaml", &pools);
+    eventually(LIMIT, "both are told", || codes(&fabric, 1) == [1022, 1022]);
+    fabric.connected();
+    assert!(flow.stop().lost.is_empty(), "what admits nothing at all is not applied");
+    fabric.write("network.yaml", "");
+    fabric.write("settings.yaml", &object("BGPConfiguration", "default", "nodeMesh: false"));
+    // Who reads the change later may connect once more to who does not know him any more.
+    let standing = |number| {
+        codes(&fabric, number).into_iter().filter(|code| *code != 2112).collect::<Vec<u16>>()
+    };
+    eventually(LIMIT, "a cluster without peers is told", || {
+        standing(1) == [2121] && standing(2) == [2121]
+    });
+    fabric.write("settings.yaml", "");
+    fabric.connected();
+    eventually(LIMIT, "all is well", || standing(1).is_empty() && standing(2).is_empty());
+}

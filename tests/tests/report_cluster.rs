@@ -207,17 +207,17 @@ fn sums_up(cluster: &Cluster) -> anyhow::Result<()> {
         let listed = status["status"]["peers"].as_array().cloned().unwrap_or_default();
         Ok(listed.iter().any(|peer| peer["name"] == "silent" && peer["state"] == "Active"))
     })?;
-    // The address of n1 is wrong for n1 alone.
+    // Another speaker on n1 is wrong for n1 alone; the agent of n1 is a peer of the mesh already.
     let node = cluster.node("n1")?;
     let (address, v6) = (node.record().v4.to_string(), node.record().v6.to_string());
-    cluster.apply(&peer("own", &address, 65001, None))?;
+    cluster.apply(&peer("own", &format!("{address}:1799"), 65001, None))?;
     let message = wait("bgppeers", "own", "Accepted", "False InvalidOnSomeNodes")?;
     assert!(message.starts_with("RC2113 ") && message.ends_with("(on n1)"), "{message}");
     cluster.apply(&peer("own", &v6, 65001, Some("n1")))?;
     cluster.eventually(SOON, "the complaint is about the new address", || {
         let object = cluster.api().get(&ours("bgppeers", "own"))?;
         let (accepted, message) = condition(&object, "Accepted").unwrap_or_default();
-        Ok(accepted == "False InvalidOnSomeNodes" && message.contains(&v6))
+        Ok(accepted == "False Invalid" && message.contains("RC2120") && message.contains(&v6))
     })?;
     // As where the CRD is an older one, which does not know all that the agents refuse.
     let rules = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/clusterID/\
@@ -302,8 +302,13 @@ fn events_tell_what_happened_once_a_minute_at_most() -> anyhow::Result<()> {
     let ready = ours("nodenetworkstatuses", "n1");
     wait_condition(&cluster, SOON, &ready, "PeersEstablished", "True MeshEstablished")?;
 
-    let other = cluster.node("n2")?.record().v4.to_string();
-    cluster.apply(&peer("wrong", &other, 65001, Some("n1")))?;
+    // Both ends know each other by a BGPPeer each, and one has the AS of the other wrong.
+    let address = |node: &str| Ok::<_, anyhow::Error>(cluster.node(node)?.record().v4.to_string());
+    cluster.apply(&format!(
+        "---\napiVersion: {GROUP}/{VERSION}\nkind: BGPConfiguration\nmetadata: {{name: default}}\nspec: {{nodeMesh: false}}\n"
+    ))?;
+    cluster.apply(&peer("right", &address("n1")?, 64512, Some("n2")))?;
+    cluster.apply(&peer("wrong", &address("n2")?, 65001, Some("n1")))?;
     let event = wait_event(&cluster, "Node n1", "BGPPeerDown")?;
     let message = event["message"].as_str().unwrap();
     assert!(message.contains("peer wrong"), "{message}");
@@ -316,6 +321,8 @@ fn events_tell_what_happened_once_a_minute_at_most() -> anyhow::Result<()> {
     assert!(described.contains("ASNMismatch"), "{described}");
     cluster.kubectl(&["delete", "bgppeer", "wrong"])?;
     wait_event(&cluster, "Node n1", "BGPPeerUp")?;
+    cluster.kubectl(&["delete", "bgppeer", "right"])?;
+    cluster.kubectl(&["delete", "bgpconfiguration", "default"])?;
 
     // Drift: repaired many times, told once.
     for _ in 0..5 {

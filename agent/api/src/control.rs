@@ -307,7 +307,7 @@ pub struct PeerView {
     pub node: String,
     /// Peer name.
     pub name: String,
-    /// `mesh`, `reflector` or `tor`. (`kind` itself is the type of the object in `rctl -o json`.)
+    /// `mesh`, `reflector` (of the cluster), `peer` (a BGPPeer in our AS) or `tor`. (`kind` itself is the type of the object in `rctl -o json`.)
     #[serde(rename = "peerKind")]
     pub kind: String,
     /// Remote address.

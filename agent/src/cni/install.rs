@@ -198,7 +198,11 @@ impl Installer {
             warn!(%error, "the uplink's MTU cannot be read");
             None
         });
-        let mtu = inputs.mtu.or(mtu.map(|mtu| mtu.saturating_sub(inputs.overhead)));
+        let (mtu, too_large) = pod_mtu(inputs.mtu, mtu, inputs.overhead);
+        self.say("mtu", too_large.is_some(), || {
+            let message = too_large.unwrap_or_default();
+            Complaint::new(error_code::MTU_MISMATCH, "NetworkConfiguration default", message)
+        });
         if !inputs.programmed {
             return Err("the policy table was not written yet".to_owned());
         }
@@ -320,4 +324,47 @@ async fn touched(notify: &mut Option<AsyncFd<Inotify>>) -> bool {
         }
     }
     gone
+}
+
+/// MTU of new pods: what somebody chose, but no more than fits into the uplink with what the overlay
+/// adds; and what is wrong with the choice. Larger packets would be lost without a word.
+fn pod_mtu(
+    chosen: Option<u32>,
+    uplink: Option<u32>,
+    overhead: u32,
+) -> (Option<u32>, Option<String>) {
+    let fits = uplink.map(|uplink| uplink.saturating_sub(overhead));
+    match (chosen, uplink, fits) {
+        (Some(chosen), Some(uplink), Some(fits)) if chosen > fits => {
+            let less = match overhead {
+                0 => String::new(),
+                octets => format!(", of which the overlay takes {octets}"),
+            };
+            let message = format!(
+                "spec.mtu: {chosen} does not fit the uplink of this node, which has {uplink}{less}; \
+                 new pods get {fits}"
+            );
+            (Some(fits), Some(message))
+        }
+        _ => (chosen.or(fits), None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_never_get_a_larger_mtu_than_the_uplink_carries() {
+        assert_eq!(pod_mtu(None, Some(1500), 50), (Some(1450), None));
+        assert_eq!(pod_mtu(Some(1400), Some(1500), 50), (Some(1400), None));
+        assert_eq!(pod_mtu(Some(1450), Some(1500), 50), (Some(1450), None));
+        assert_eq!(pod_mtu(Some(9000), None, 50), (Some(9000), None), "nothing to compare with");
+        let (mtu, told) = pod_mtu(Some(1500), Some(1500), 70);
+        assert_eq!(mtu, Some(1430));
+        assert!(told.is_some_and(|told| told.contains("the overlay takes 70")));
+        let (mtu, told) = pod_mtu(Some(9000), Some(1500), 0);
+        assert_eq!(mtu, Some(1500));
+        assert!(told.is_some_and(|told| !told.contains("overlay") && told.contains("9000")));
+    }
 }

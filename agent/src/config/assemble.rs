@@ -18,7 +18,7 @@ use super::peer::{HOLD_TIME, PeerSettings};
 use super::settings::Settings;
 use super::{
     Desired, Fault, FieldFault, Key, Kind, LinkAddress, MeshPeer, Network, Reconciler, Secrets,
-    reach,
+    consistency, reach,
 };
 
 /// First wait between attempts to connect.
@@ -37,24 +37,36 @@ pub(super) fn assemble(
         tracked.in_force.clone_from(&tracked.good);
         settings = tracked.good.clone().unwrap_or_default();
     }
+    found.extend(consistency::cluster_cidrs(&mut settings, &nodes));
     let claimed = reconciler.nodes.get(&reconciler.node_name).and_then(|t| t.good.clone());
     let (Some(claimed), Some(own)) = (claimed, nodes.get(&reconciler.node_name)) else {
         return (None, reconciler.faults(found));
     };
     let own_addresses: BTreeSet<IpAddr> =
         claimed.addresses.iter().copied().chain(links.iter().map(|link| link.net.addr())).collect();
-    let (namespace, secrets) = (reconciler.namespace.as_str(), &reconciler.secrets);
-    let context = Context { settings: &settings, own, own_addresses, links, namespace, secrets };
+    let mut in_mesh = BTreeMap::new();
+    if settings.node_mesh && nodes.len() > 1 {
+        let addresses = |node: &NodeFacts| node.addresses.clone();
+        in_mesh.extend(nodes.iter().flat_map(|(name, node)| {
+            addresses(node).into_iter().map(move |address| (address, name.as_str()))
+        }));
+    }
+    let context = Context {
+        settings: &settings,
+        own,
+        own_addresses,
+        in_mesh,
+        links,
+        namespace: &reconciler.namespace,
+        secrets: &reconciler.secrets,
+    };
     let explicit = context.explicit_peers(&mut reconciler.peers, &mut found);
     let fabric_routes = explicit.values().any(|peer| peer.asn != settings.asn);
     let mut peers = BTreeMap::new();
     let mut mesh = Vec::new();
     if settings.node_mesh {
         for node in nodes.values().filter(|node| node.name != own.name) {
-            let peer = context.mesh_peer(node);
-            let Some(peer) = peer.filter(|peer| !explicit.contains_key(&peer.address)) else {
-                continue;
-            };
+            let Some(peer) = context.mesh_peer(node) else { continue };
             let prefixes = announced(node, &settings).into_iter().map(|one| one.prefix).collect();
             mesh.push(MeshPeer { endpoint: peer.endpoint(), prefixes });
             peers.insert(peer.endpoint(), peer);
@@ -75,11 +87,15 @@ pub(super) fn assemble(
         peers.insert(peer.endpoint(), peer);
     }
     reflectors.sort_unstable();
+    if peers.is_empty() && !settings.node_mesh {
+        found.extend(consistency::no_peers(own, &nodes, reconciler.peers.is_empty()));
+    }
     let mut network = Network::default();
     if let Some(tracked) = &mut reconciler.network {
         tracked.in_force.clone_from(&tracked.good);
         network = tracked.good.clone().unwrap_or_default();
     }
+    found.extend(consistency::pools(&network, &nodes));
     let overlay = network
         .overlay
         .and_then(|settings| reach::overlay(settings, own, &nodes, links, &mut found));
@@ -173,6 +189,8 @@ struct Context<'a> {
     own: &'a NodeFacts,
     /// Of the Node, even if disputed, and of all interfaces.
     own_addresses: BTreeSet<IpAddr>,
+    /// Addresses of all nodes, and their names, while nodes peer with each other.
+    in_mesh: BTreeMap<IpAddr, &'a str>,
     links: &'a [LinkAddress],
     /// Ours.
     namespace: &'a str,
@@ -274,16 +292,17 @@ impl Context<'_> {
         let mut peers: BTreeMap<IpAddr, PeerConfig> = BTreeMap::new();
         for (name, tracked) in tracked {
             let Some(wanted) = &tracked.good else { continue };
+            let key = || Key { kind: Kind::BgpPeer, namespace: String::new(), name: name.clone() };
             if !wanted.selects(&self.own.labels) {
                 tracked.in_force = None;
+                // Wrong for every node, and so for the one that is elected to say it.
+                found.extend(self.of_mesh(wanted).map(|fault| (key(), fault)));
                 continue;
             }
             let chosen = match self.check(wanted, &peers) {
                 Ok(()) => Some(wanted.clone()),
                 Err(fault) => {
-                    let key =
-                        Key { kind: Kind::BgpPeer, namespace: String::new(), name: name.clone() };
-                    found.push((key, fault));
+                    found.push((key(), fault));
                     let last = tracked.in_force.take();
                     last.filter(|last| {
                         last.selects(&self.own.labels) && self.check(last, &peers).is_ok()
@@ -305,6 +324,30 @@ impl Context<'_> {
         peers
     }
 
+    /// A peer that would take the place of a node's agent: both would connect to the same port, from
+    /// and to the same addresses, and BGP has one session for that.
+    fn of_mesh(&self, peer: &PeerSettings) -> Option<FieldFault> {
+        let node = self.in_mesh.get(&peer.address)?;
+        if !self.is_beside_agent(peer) {
+            let message = format!(
+                "{} is an address of Node {node}, which nodes peer with already (nodeMesh)",
+                peer.address
+            );
+            let field = "spec.peerAddress";
+            return Some(FieldFault::new(error_code::NODE_ADDRESS, field, message));
+        }
+        None
+    }
+
+    /// Another speaker on the node of an agent: told apart by its port, which only we can dial.
+    fn is_beside_agent(&self, peer: &PeerSettings) -> bool {
+        self.in_mesh.contains_key(&peer.address)
+            && peer.port != self.settings.listen_port
+            && !peer.passive
+            // The kernel asks for the signature of all that comes from that address.
+            && peer.password.is_none()
+    }
+
     /// What is wrong with a peer among the others.
     fn check(
         &self,
@@ -312,6 +355,9 @@ impl Context<'_> {
         others: &BTreeMap<IpAddr, PeerConfig>,
     ) -> Result<(), FieldFault> {
         let address = peer.address;
+        if let Some(fault) = self.of_mesh(peer) {
+            return Err(fault);
+        }
         if self.own_addresses.contains(&address) || address.is_loopback() {
             let message = format!("{address} is an address of this node");
             return Err(FieldFault::new(error_code::OWN_ADDRESS, "spec.peerAddress", message));
@@ -352,7 +398,7 @@ impl Context<'_> {
             None if ibgp => Policy::All,
             None => Policy::OwnOnly,
         };
-        let kind = if ibgp { PeerKind::Reflector } else { PeerKind::Tor };
+        let kind = if ibgp { PeerKind::Internal } else { PeerKind::Tor };
         PeerConfig {
             name: name.to_owned(),
             kind,
@@ -366,7 +412,7 @@ impl Context<'_> {
             hold_time: peer.hold_time,
             connect_retry: CONNECT_RETRY,
             passive: peer.passive,
-            dial_only: false,
+            dial_only: self.is_beside_agent(peer),
             standby: false,
             ebgp_multihop: peer.ebgp_multihop,
             ttl_security: peer.ttl_security,

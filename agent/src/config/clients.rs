@@ -21,7 +21,7 @@ use rustc_hash::FxHasher;
 
 use super::assemble::{CONNECT_RETRY, REFLECTOR_HOLD_TIME, announced, without_duplicates};
 use super::settings::Settings;
-use super::{Fault, Reconciler};
+use super::{Fault, Reconciler, consistency};
 
 /// What a route reflector on our node should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,13 +34,14 @@ pub struct ReflectorPlan {
 pub(super) fn assemble(reconciler: &mut Reconciler) -> (Option<ReflectorPlan>, Vec<Fault>) {
     let mut found = Vec::new();
     let nodes = without_duplicates(reconciler, &mut found);
-    let settings = match &mut reconciler.settings {
+    let mut settings = match &mut reconciler.settings {
         Some(tracked) => {
             tracked.in_force.clone_from(&tracked.good);
             tracked.good.clone().unwrap_or_default()
         }
         None => Settings::default(),
     };
+    found.extend(consistency::cluster_cidrs(&mut settings, &nodes));
     let Some(own) = nodes.get(&reconciler.node_name) else {
         return (None, reconciler.faults(found));
     };

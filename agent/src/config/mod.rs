@@ -6,7 +6,7 @@
 //! | what | becomes |
 //! |---|---|
 //! | every other Node, with `nodeMesh` | an iBGP peer that may announce just the podCIDRs of its Node |
-//! | BGPPeer that selects our Node | a peer; a mesh peer of the same address gives way to it |
+//! | BGPPeer that selects our Node | a peer, unless it names a node that is a mesh peer already |
 //! | Pod of the reflector Deployment | an iBGP peer, beside the mesh (see [`crate::handover`]) |
 //! | own podCIDRs | the prefixes we originate |
 //! | NetworkConfiguration | what is encapsulated (see [`crate::overlay`]), pools, MTU |
@@ -18,6 +18,7 @@
 
 mod assemble;
 mod clients;
+mod consistency;
 mod masquerade;
 mod network;
 mod node;

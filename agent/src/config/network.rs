@@ -81,6 +81,6 @@ pub(super) fn parse(spec: &NetworkConfigurationSpec) -> Result<Network, Vec<Fiel
     if faults.is_empty() { Ok(found) } else { Err(faults) }
 }
 
-fn overlap(a: &IpNet, b: &IpNet) -> bool {
+pub(super) fn overlap(a: &IpNet, b: &IpNet) -> bool {
     a.contains(b) || b.contains(a)
 }

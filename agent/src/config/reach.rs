@@ -16,10 +16,20 @@ const NAMED: usize = 3;
 
 /// The catalogue's advice for faults that are not about a wrong field.
 pub(super) fn advice(code: Code) -> Option<&'static str> {
-    use error_code::{BEHIND_ROUTER, CNI_NO_POD_CIDR, OVERLAY_FAILED, PASSWORD_MISSING};
-    [BEHIND_ROUTER, CNI_NO_POD_CIDR, OVERLAY_FAILED, PASSWORD_MISSING]
-        .contains(&code)
-        .then_some(())?;
+    use error_code::{
+        BEHIND_ROUTER, CNI_NO_POD_CIDR, NO_PEERS, NODE_ADDRESS, OVERLAY_FAILED, PASSWORD_MISSING,
+        RANGE_MISMATCH,
+    };
+    let own_advice = [
+        BEHIND_ROUTER,
+        CNI_NO_POD_CIDR,
+        OVERLAY_FAILED,
+        PASSWORD_MISSING,
+        NODE_ADDRESS,
+        NO_PEERS,
+        RANGE_MISMATCH,
+    ];
+    own_advice.contains(&code).then_some(())?;
     CATALOGUE.iter().find(|entry| entry.code == code).map(|entry| entry.next)
 }
 
@@ -97,15 +107,21 @@ pub(super) fn behind_routers(
     if far.is_empty() {
         return None;
     }
-    let names: Vec<&str> = far.iter().take(NAMED).copied().collect();
-    let more = far.len().saturating_sub(NAMED);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let message = format!(
-        "Node {}{more} not on a link of {}: what routers lie between must know their pod CIDRs",
-        names.join(", "),
+        "Node {} not on a link of {}: what routers lie between must know their pod CIDRs",
+        named(&far),
         own.name
     );
     Some((key(own), FieldFault::new(error_code::BEHIND_ROUTER, "status.addresses", message)))
+}
+
+/// The first few, and how many more there are.
+pub(super) fn named(all: &[&str]) -> String {
+    let names: Vec<&str> = all.iter().take(NAMED).copied().collect();
+    match all.len().saturating_sub(NAMED) {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
+    }
 }
 
 /// A node without pod CIDRs announces nothing.

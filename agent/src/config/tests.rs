@@ -7,6 +7,8 @@ use bgp::types::Asn;
 use super::*;
 use crate::source::manifest::{self, Manifest};
 
+mod consistency;
+
 /// Feeds manifests; what is applied again replaces what was there.
 fn feed(reconciler: &mut Reconciler, text: &str) {
     for manifest in manifest::read(&Arc::from(Path::new("/s/f.yaml")), text) {
@@ -105,7 +107,10 @@ fn mesh_peers_may_announce_only_what_their_node_owns() {
         node("n2", &["192.0.2.2", "2001:db8::2"], &["10.2.0.0/24", "10.99.0.0/24", "fd00:2::/64"]);
     let settings =
         configuration("clusterCIDRs: [10.0.0.0/10, 'fd00::/16'], listenPort: 1790, asn: 64513");
-    let desired = clean(&format!("{other}{settings}"));
+    let (desired, faults) = reconciler(&format!("{other}{settings}")).desired(&[]);
+    let what = "BGPConfiguration default".to_owned();
+    assert_eq!(codes(&faults), [(1022, what, "spec.clusterCIDRs")], "one is outside");
+    let desired = desired.unwrap();
     let [peer] = desired.config.peers.as_slice() else { panic!("{desired:?}") };
     assert_eq!((peer.name.as_str(), peer.kind, peer.port), ("n2", PeerKind::Mesh, 1790));
     assert_eq!(peer.address.to_string(), "192.0.2.2");
@@ -127,12 +132,6 @@ fn mesh_peers_may_announce_only_what_their_node_owns() {
 fn the_mesh_uses_ipv6_where_one_side_has_no_ipv4() {
     let desired = clean(&node("n2", &["2001:db8::2"], &["fd00:2::/64"]));
     assert_eq!(desired.config.peers[0].address.to_string(), "2001:db8::2");
-}
-
-#[test]
-fn the_mesh_can_be_off() {
-    let text = format!("{}{}", node("n2", &["192.0.2.2"], &[]), configuration("nodeMesh: false"));
-    assert!(clean(&text).config.peers.is_empty());
 }
 
 #[test]
@@ -160,7 +159,7 @@ fn policies_default_by_the_kind_of_session() {
     let peers = clean(&text).config.peers;
     assert_eq!((&peers[0].import, &peers[0].export), (&Policy::OwnOnly, &Policy::OwnOnly));
     assert_eq!((&peers[1].import, &peers[1].export), (&Policy::All, &Policy::All));
-    assert_eq!(peers[1].kind, PeerKind::Reflector);
+    assert_eq!(peers[1].kind, PeerKind::Internal);
     let Policy::Accept(rules) = &peers[2].import else { panic!() };
     assert_eq!((rules[0].min_length, rules[0].max_length), (0, 0));
     assert_eq!((rules[1].min_length, rules[1].max_length), (8, 24));
@@ -325,19 +324,6 @@ fn two_peers_with_one_address_leave_it_to_the_first_by_name() {
 }
 
 #[test]
-fn an_explicit_peer_replaces_the_mesh_peer_of_its_address() {
-    let text = format!(
-        "{}{}",
-        node("n2", &["192.0.2.2"], &[]),
-        peer("rr", "peerAddress: 192.0.2.2, peerASN: 64512")
-    );
-    let peers = clean(&text).config.peers;
-    assert_eq!(peers.len(), 1);
-    assert_eq!((peers[0].name.as_str(), peers[0].kind), ("rr", PeerKind::Reflector));
-    assert_eq!(peers[0].local_address.unwrap().to_string(), "192.0.2.1");
-}
-
-#[test]
 fn the_other_familys_next_hop_is_on_the_link_that_faces_the_tor() {
     let links = [
         link("lo", "127.0.0.1/8"),
@@ -471,7 +457,8 @@ fn clients_of_a_reflector_may_announce_only_what_their_node_owns_and_never_be_di
     ]
     .concat();
     let (plan, faults) = reconciler(&text).reflector();
-    assert!(faults.is_empty(), "{faults:?}");
+    let what = "BGPConfiguration default".to_owned();
+    assert_eq!(codes(&faults), [(1022, what, "spec.clusterCIDRs")], "one is outside");
     let config = plan.unwrap().config;
     assert_eq!(config.asn, Asn(64600));
     assert_ne!(config.router_id.to_string(), "192.0.2.1", "that is the agent's");

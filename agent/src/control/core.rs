@@ -213,6 +213,7 @@ impl Core {
             policy_alarm: progress.alarm,
             routes: summary.installed,
             routes_failed: summary.failed,
+            other_nodes: view.nodes.len().saturating_sub(1),
             peers,
             endpoints: totals.endpoints,
             policies: totals.policies,

@@ -40,6 +40,7 @@ const fn kind(kind: PeerKind) -> &'static str {
     match kind {
         PeerKind::Mesh => "mesh",
         PeerKind::Reflector => "reflector",
+        PeerKind::Internal => "peer",
         PeerKind::Tor => "tor",
     }
 }

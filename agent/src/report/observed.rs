@@ -25,6 +25,8 @@ pub(crate) struct Observed {
     pub(crate) policy_alarm: Option<String>,
     pub(crate) routes: usize,
     pub(crate) routes_failed: usize,
+    /// Nodes of the cluster beside ours.
+    pub(crate) other_nodes: usize,
     pub(crate) peers: Vec<PeerView>,
     pub(crate) endpoints: u64,
     pub(crate) policies: u64,
@@ -47,7 +49,7 @@ pub(super) fn report(
         ready(observed),
         policy_programmed(observed),
         routes_programmed(observed),
-        peers_established(&explicit, mesh_established, mesh.len()),
+        peers_established(&explicit, mesh_established, mesh.len(), observed.other_nodes),
         source_connected(observed),
     ];
     NodeNetworkStatusStatus {
@@ -131,8 +133,17 @@ fn routes_programmed(observed: &Observed) -> Condition {
 }
 
 /// All peers that somebody configured, and half of the mesh: that some node is down at any time is
-/// no news about this one.
-fn peers_established(explicit: &[&PeerView], mesh_up: usize, mesh: usize) -> Condition {
+/// no news about this one. Only a node that is alone needs no peers.
+fn peers_established(
+    explicit: &[&PeerView],
+    mesh_up: usize,
+    mesh: usize,
+    other_nodes: usize,
+) -> Condition {
+    if explicit.is_empty() && mesh == 0 && other_nodes > 0 {
+        let message = "no BGP session is configured; rctl status says why";
+        return condition("PeersEstablished", Some(false), "NoPeers", message);
+    }
     let down: Vec<&str> =
         explicit.iter().filter(|peer| !is_up(peer)).map(|peer| peer.name.as_str()).collect();
     let up = explicit.len().saturating_sub(down.len());
@@ -263,6 +274,17 @@ mod tests {
         assert_eq!((status.mesh_established, status.mesh_configured), (1, 2));
         let condition = of(&status, "PeersEstablished");
         assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "1of2"));
+    }
+
+    #[test]
+    fn no_peers_are_fine_only_for_a_node_that_is_alone() {
+        let with = |other_nodes| {
+            let observed = Observed { other_nodes, ..observed(vec![]) };
+            let status = report(&observed, None, now());
+            let condition = of(&status, "PeersEstablished");
+            format!("{} {}", condition.status, condition.reason)
+        };
+        assert_eq!((with(0).as_str(), with(1).as_str()), ("True NoPeers", "False NoPeers"));
     }
 
     #[test]

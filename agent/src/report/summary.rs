@@ -135,7 +135,9 @@ impl World<'_> {
         });
         if let Some(Standing { complaint, .. }) = own {
             let message = format!("{}: {}. {}", complaint.code, complaint.message, complaint.next);
-            return condition("Accepted", Some(false), "Invalid", message);
+            let no_peers = complaint.code == error_code::NO_PEERS;
+            let reason = if no_peers { "NoPeers" } else { "Invalid" };
+            return condition("Accepted", Some(false), reason, message);
         }
         let complaints = self.reports.iter().filter_map(|(node, report)| {
             let about = |problem: &&String| {
