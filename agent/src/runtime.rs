@@ -16,20 +16,19 @@
 //!
 //! On SIGTERM and SIGINT sockets are closed and the process ends with 0: routes and table stay.
 
-use std::fs::{self, File, OpenOptions};
+mod lock;
+
+use std::fs;
 use std::future::Future;
-use std::io::{self, Write as _};
-use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::agent_args::{AgentArgs, Store};
 use api::error_code;
-use nix::fcntl::{Flock, FlockArg};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
@@ -51,6 +50,7 @@ use crate::source::dir::Watcher;
 use crate::source::kube::client::{ClientError, Connection};
 use crate::source::kube::{Secrets, Source};
 use crate::watchdog::Watchdog;
+pub(crate) use lock::lock_namespace;
 
 /// After a restart, routes found in the kernel are left alone until all peers are back, but no
 /// longer than this: as long as a reflector that has restarted as well waits for its clients.
@@ -126,23 +126,54 @@ pub fn spawn(
 /// # Errors
 /// It could not start.
 pub fn run(args: &AgentArgs) -> Result<End, StartError> {
-    let _lock = lock(&args.run_dir)?;
-    let _namespace = lock_namespace()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|error| StartError::Thread("the runtime", error))?;
-    let result = runtime.block_on(serve(args));
+    let mut signals = {
+        let _context = runtime.enter();
+        Signals::new().map_err(|error| StartError::Thread("signal handling", error))?
+    };
+    let taken = runtime.block_on(async {
+        tokio::select! {
+            locks = lock::take(&args.run_dir, lock::PATIENCE) => locks.map(Some),
+            signal = signals.next() => {
+                info!(signal, "agent ends before it has started");
+                Ok(None)
+            }
+        }
+    });
+    // Held until all threads have ended with the process.
+    let Some(_locks) = taken? else { return Ok(End::Signal) };
+    let result = runtime.block_on(serve(args, signals));
     // Threads and tasks end with the process; nothing they hold is lost on the kernel's side.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
 }
 
-async fn serve(args: &AgentArgs) -> Result<End, StartError> {
-    let signal_error = |error| StartError::Thread("signal handling", error);
-    let mut terminate = signal(SignalKind::terminate()).map_err(signal_error)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(signal_error)?;
+/// What ends the agent in order.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
+        Ok(Self { terminate: signal(terminate)?, interrupt: signal(interrupt)? })
+    }
+
+    /// Name of the next one. Cancel-safe.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+async fn serve(args: &AgentArgs, mut signals: Signals) -> Result<End, StartError> {
     let socket = args.run_dir.join(api::constant::SOCKET_NAME);
     let listener =
         control::bind(&socket).map_err(|error| StartError::ControlSocket(socket.clone(), error))?;
@@ -162,8 +193,7 @@ async fn serve(args: &AgentArgs) -> Result<End, StartError> {
     info!(node = %args.node_name, store = %args.store, pid = std::process::id(), "agent started");
     let mut end = End::Signal;
     tokio::select! {
-        _ = terminate.recv() => info!(signal = "SIGTERM", "agent ends; routes and table stay"),
-        _ = interrupt.recv() => info!(signal = "SIGINT", "agent ends; routes and table stay"),
+        signal = signals.next() => info!(signal, "agent ends; routes and table stay"),
         () = core.left() => {
             info!("agent leaves the node; all that it wrote is removed");
             end = End::Uninstall;
@@ -332,36 +362,6 @@ async fn serve_control(args: &AgentArgs, core: &Core, listener: UnixListener) {
     }
 }
 
-/// Takes the lock file of the run directory; it is released when the process ends, however.
-fn lock(directory: &Path) -> Result<Flock<File>, StartError> {
-    let unusable = |error| StartError::RunDirectory(directory.to_owned(), error);
-    fs::create_dir_all(directory).map_err(unusable)?;
-    let path = directory.join("agent.pid");
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(unusable)?;
-    let mut file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| {
-        let pid = fs::read_to_string(&path).unwrap_or_default();
-        StartError::Running { pid: pid.trim().to_owned(), directory: directory.to_owned() }
-    })?;
-    file.set_len(0).map_err(unusable)?;
-    writeln!(file, "{}", std::process::id()).map_err(unusable)?;
-    Ok(file)
-}
-
-/// Takes the network namespace: routes and table are its, so there is one agent for each. Abstract
-/// socket names belong to the network namespace and are freed by the kernel with the process.
-pub(crate) fn lock_namespace() -> Result<std::os::unix::net::UnixListener, StartError> {
-    let name = std::os::unix::net::SocketAddr::from_abstract_name(b"network.rampart.agent");
-    name.and_then(|name| std::os::unix::net::UnixListener::bind_addr(&name))
-        .map_err(StartError::NamespaceTaken)
-}
-
 /// Listens for changes of our table by others.
 fn watch_table(own_port: u32, policy: mpsc::Sender<Message>) -> Result<(), StartError> {
     let failed = |error| StartError::Thread("the nft monitor", error);
@@ -426,28 +426,4 @@ fn has_told_all(peer: &bgp::view::PeerView) -> bool {
         peer.messages_received.update >= families
     };
     peer.state == bgp::view::SessionState::Established && told
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_second_agent_in_the_same_run_directory_is_refused_with_the_pid_of_the_first() {
-        let directory = std::env::temp_dir().join(format!("rampart-lock-{}", std::process::id()));
-        let first = lock(&directory).unwrap();
-        let error = lock(&directory).unwrap_err();
-        assert!(error.to_string().contains(&format!("pid {}", std::process::id())), "{error}");
-        drop(first);
-        lock(&directory).unwrap();
-        fs::remove_dir_all(&directory).unwrap();
-    }
-
-    #[test]
-    fn a_second_agent_in_the_same_network_namespace_is_refused() {
-        let first = lock_namespace().unwrap();
-        assert!(matches!(lock_namespace(), Err(StartError::NamespaceTaken(_))));
-        drop(first);
-        lock_namespace().unwrap();
-    }
 }

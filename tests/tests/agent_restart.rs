@@ -257,6 +257,24 @@ fn routes_and_table_stay_when_the_agent_ends_in_order() {
 }
 
 #[test]
+fn an_agent_that_is_started_while_another_one_ends_waits_for_it() {
+    let pair = pair();
+    let first = pair.start_left();
+    first.synced();
+    let second = pair.start_left();
+    let waits = "waiting for the other agent to end";
+    eventually(LIMIT, "the second one waits", || second.daemon().log().contains(waits));
+    assert_eq!(second.status().pid, first.daemon().pid(), "the first one answers");
+    first.terminate();
+    eventually(LIMIT, "the second one has taken over", || {
+        pair.left_directory.join("run/agent.sock").exists()
+            && second.status().pid == second.daemon().pid()
+    });
+    second.synced();
+    assert_eq!(second.daemon().log().matches(waits).count(), 1);
+}
+
+#[test]
 fn damage_to_table_and_routes_is_repaired_and_told() {
     let pair = pair();
     let (left, _right) = (pair.start_left(), pair.start_right());
