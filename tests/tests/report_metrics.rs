@@ -97,12 +97,15 @@ fn numbers_follow_what_happens_and_the_mesh_has_no_series_of_its_own() {
         "rampart_bgp_peer_prefix_limit_ratio{peer=\"tor-a\",kind=\"tor\"} 0.0",
         "rampart_bgp_peer_received_prefixes{peer=\"mesh\",kind=\"mesh\"} 0",
         "rampart_bgp_mesh_peers 1",
+        "rampart_bgp_mesh_peer_down{peer=\"n2\"} 1",
         "rampart_policies 1",
         "rampart_config_stale 0",
     ] {
         assert!(has(line), "{line}\n{}", bench.scrape(OPEN));
     }
-    assert!(!bench.scrape(OPEN).contains("n2"));
+    let text = bench.scrape(OPEN);
+    let of_n2: Vec<&str> = text.lines().filter(|line| line.contains("n2")).collect();
+    assert_eq!(of_n2.len(), 1, "only that it is down: {of_n2:?}");
 
     // The first table is not measured, a change is.
     let count = |text: &str| -> u64 {

@@ -50,6 +50,7 @@ metrics! {
     BGP_PEERS_ESTABLISHED = "rampart_bgp_peers_established", Gauge, "BGP peers in state Established", [];
     BGP_MESH_PEERS = "rampart_bgp_mesh_peers", Gauge, "Of the configured BGP peers, other nodes of the mesh", [];
     BGP_MESH_PEERS_ESTABLISHED = "rampart_bgp_mesh_peers_established", Gauge, "Of the peers in state Established, other nodes of the mesh", [];
+    BGP_MESH_PEER_DOWN = "rampart_bgp_mesh_peer_down", Gauge, "1 for each other node of the mesh that there is no session with; the first 10 by name", ["peer"];
     BGP_PEER_UP = "rampart_bgp_peer_up", Gauge, "1 when the peer is Established, else 0; not for peers of the mesh", ["peer", "kind"];
     BGP_PEER_RECEIVED = "rampart_bgp_peer_received_prefixes", Gauge, "Prefixes that the peer holds out to us", ["peer", "kind"];
     BGP_PEER_ACCEPTED = "rampart_bgp_peer_accepted_prefixes", Gauge, "Prefixes of the peer past import policy", ["peer", "kind"];

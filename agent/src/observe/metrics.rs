@@ -263,6 +263,34 @@ mod tests {
     }
 
     #[test]
+    fn of_the_mesh_only_the_first_peers_that_are_down_are_named() {
+        let status = status();
+        let peers: Vec<PeerView> = (10..30)
+            .map(|number| {
+                let state = if number % 7 == 3 { "Established" } else { "Connect" };
+                let name = format!("n{number}");
+                PeerView { name, kind: "mesh".to_owned(), state: state.to_owned(), ..peer() }
+            })
+            .collect();
+        let sample = Sample {
+            status: &status,
+            stale: false,
+            peers: &peers,
+            limits: &[],
+            traffic: Traffic::default(),
+            recorder: &recorder(),
+        };
+        let text = encode(&sample, Format::Text);
+        let named: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("rampart_bgp_mesh_peer_down{peer=\""))
+            .filter_map(|rest| rest.split('"').next())
+            .collect();
+        let expected = ["n11", "n12", "n13", "n14", "n15", "n16", "n18", "n19", "n20", "n21"];
+        assert_eq!(named, expected, "n10 and n17 are up");
+    }
+
+    #[test]
     fn the_exposition_has_every_metric_of_the_contract_with_its_labels_and_no_other() {
         let text = exposition(Format::OpenMetrics);
         for metric in METRICS {

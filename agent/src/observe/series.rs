@@ -13,6 +13,9 @@ use super::recorder::{Stage, Write};
 /// of nodes in the whole cluster.
 const MESH: &str = "mesh";
 const ESTABLISHED: &str = "Established";
+/// So many peers of the mesh that are down are named: enough to say which node it is, and a cluster
+/// that falls apart does not make the square of its nodes either.
+const NAMED: usize = 10;
 
 /// Every metric of the contract has its row here; the test finds a missing one.
 pub(super) fn series(metric: Metric, sample: &Sample<'_>) -> Series {
@@ -76,6 +79,7 @@ fn of_peers(metric: Metric, sample: &Sample<'_>) -> Option<Vec<(Labels, Value)>>
         metric::BGP_PEER_UP => {
             Some(alone(sample.peers, |peer| Some(Value::Whole(u64::from(is_up(peer))))))
         }
+        metric::BGP_MESH_PEER_DOWN => Some(mesh_down(sample.peers)),
         metric::BGP_PEER_RECEIVED => sum(|peer| peer.received),
         metric::BGP_PEER_ACCEPTED => sum(|peer| peer.accepted),
         metric::BGP_PEER_SENT => sum(|peer| peer.sent),
@@ -155,6 +159,15 @@ fn is_up(peer: &PeerView) -> bool {
 fn count(peers: &[PeerView], such: impl Fn(&PeerView) -> bool) -> u64 {
     let mesh = peers.iter().filter(|peer| peer.kind == MESH && such(peer));
     u64::try_from(mesh.count()).unwrap_or(u64::MAX)
+}
+
+/// The first peers of the mesh that are down.
+fn mesh_down(peers: &[PeerView]) -> Vec<(Labels, Value)> {
+    let down = peers.iter().filter(|peer| peer.kind == MESH && !is_up(peer));
+    let mut names: Vec<&str> = down.map(|peer| peer.name.as_str()).collect();
+    names.sort_unstable();
+    names.truncate(NAMED);
+    names.into_iter().map(|name| (vec![("peer", name.to_owned())], Value::Whole(1))).collect()
 }
 
 fn labels(peer: &PeerView) -> Labels {

@@ -64,14 +64,18 @@ fn rule(alert: &Alert) -> Value {
     })
 }
 
+/// Peers that somebody configured: switches, and peers in our AS.
+const UPLINK: &str = "{kind=~\"tor|peer\"}";
+
 fn bgp() -> Vec<Alert> {
     let up = series(m::BGP_PEER_UP);
     let received = series(m::BGP_PEER_RECEIVED);
     let (mesh, mesh_up) = (series(m::BGP_MESH_PEERS), series(m::BGP_MESH_PEERS_ESTABLISHED));
+    let (mesh_down, stale) = (series(m::BGP_MESH_PEER_DOWN), series(m::BGP_PEER_STALE));
     vec![
         Alert {
             name: "RampartUplinkDown",
-            expression: format!("{up}{{kind=\"tor\"}} == 0"),
+            expression: format!("{up}{UPLINK} == 0"),
             during: "2m",
             severity: Severity::Warning,
             summary: "{{ $labels.node }}: the session with {{ $labels.peer }} is down",
@@ -79,7 +83,7 @@ fn bgp() -> Vec<Alert> {
         },
         Alert {
             name: "RampartAllUplinksDown",
-            expression: format!("sum by (node) ({up}{{kind=\"tor\"}}) == 0"),
+            expression: format!("sum by (node) ({up}{UPLINK}) == 0"),
             during: "30s",
             severity: Severity::Critical,
             summary: "{{ $labels.node }} has no session with any top-of-rack switch",
@@ -95,13 +99,33 @@ fn bgp() -> Vec<Alert> {
             summary: "{{ $labels.node }} has {{ $value }} of its route reflectors",
             description: "With the next reflector the node loses the routes to other nodes.",
         },
+        // Once for the node that is down, and not once on each node that misses it. Who has lost most
+        // of the mesh is himself the reason, and does not blame the others.
         Alert {
             name: "RampartMeshIncomplete",
-            expression: format!("{mesh} - {mesh_up} > 0"),
+            expression: format!(
+                "count by (peer) ({mesh_down} == 1 and on (node) {mesh_up} * 2 >= {mesh} - 1)"
+            ),
             during: "10m",
             severity: Severity::Warning,
-            summary: "{{ $labels.node }} has no session with {{ $value }} other nodes",
-            description: "Pods of these nodes cannot reach each other directly. One node that is down shows on all others: look for what they have in common.",
+            summary: "{{ $labels.peer }}: {{ $value }} nodes have no session with it",
+            description: "Its pods and those of these nodes cannot reach each other directly. If it is only one node, the trouble is between the two.",
+        },
+        Alert {
+            name: "RampartMeshLost",
+            expression: format!("count({mesh_up} * 2 < {mesh} - 1) > 1"),
+            during: "5m",
+            severity: Severity::Critical,
+            summary: "{{ $value }} nodes have lost most of their sessions with other nodes",
+            description: "It is not one node that is down: look for what they have in common. rctl get peers shows who reaches whom.",
+        },
+        Alert {
+            name: "RampartStalePathsKept",
+            expression: format!("max by (node, peer, kind) ({stale}{{kind!=\"mesh\"}}) > 0"),
+            during: "4m",
+            severity: Severity::Warning,
+            summary: "{{ $labels.node }}: {{ $labels.peer }} restarts since long, {{ $value }} paths are kept",
+            description: "Traffic goes where the peer led before its restart, whether it still leads there or not (graceful restart). The paths go at the stale time.",
         },
         Alert {
             name: "RampartPeerFlapping",
@@ -114,7 +138,7 @@ fn bgp() -> Vec<Alert> {
         Alert {
             name: "RampartNoRoutesFromPeer",
             expression: format!(
-                "{up}{{kind=\"tor\"}} == 1 and on (node, peer, kind) {received}{{kind=\"tor\"}} == 0"
+                "{up}{UPLINK} == 1 and on (node, peer, kind) {received}{UPLINK} == 0"
             ),
             during: "10m",
             severity: Severity::Warning,

@@ -78,9 +78,12 @@ fn fabric() -> Board {
                 ),
                 number(
                     "Uplinks down",
-                    "Sessions with top-of-rack switches",
+                    "Sessions with switches and other configured peers",
                     "none",
-                    format!("count({} == 0) or vector(0)", of(m::BGP_PEER_UP, "kind=\"tor\"")),
+                    format!(
+                        "count({} == 0) or vector(0)",
+                        of(m::BGP_PEER_UP, "kind=~\"tor|peer\"")
+                    ),
                 ),
                 number(
                     "Mesh sessions missing",
@@ -95,7 +98,7 @@ fn fabric() -> Board {
                 number("Routes refused", "By the kernel", "none", total(m::ROUTES_FAILED, "")),
             ],
             vec![Panel {
-                title: "Sessions with switches and reflectors",
+                title: "Sessions with switches, reflectors and configured peers",
                 description: "Established or not, by node and peer",
                 shape: Shape::States,
                 unit: "none",
