@@ -6,11 +6,11 @@
     reason = "a helper that fails fails its test"
 )]
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use agent::overlay::mac_of;
-use tests::agent::LIMIT;
+use tests::agent::{LIMIT, node};
 use tests::fabric::Fabric;
 use tests::netns::Namespace;
 use tests::wait::eventually;
@@ -155,6 +155,153 @@ fn damage_by_others_is_repaired_and_a_restart_changes_nothing() {
     assert!(outcome.lost.is_empty(), "{outcome:?}");
 }
 
+/// The same nodes without any IPv4 address of their own: the underlay is IPv6, and so are the pods.
+fn over_ipv6() -> Fabric {
+    let mut fabric = Fabric::new(&[2, 1]);
+    fabric.write("network.yaml", &configuration("VXLANCrossSubnet"));
+    let objects = fabric.nodes.iter().map(|one| {
+        let ([_, address], [_, cidr]) = (one.addresses(), one.pod_cidrs());
+        node(&one.name(), &[&address.to_string()], &[&cidr])
+    });
+    fabric.write("nodes.yaml", &objects.collect::<String>());
+    for one in &fabric.nodes {
+        one.namespace.ip(&[&format!("addr del {}/24 dev up0", one.addresses()[0])]);
+    }
+    fabric.start();
+    eventually(LIMIT, "routes between the subnets are encapsulated", || {
+        [(1, 3), (2, 3), (3, 1), (3, 2)].iter().all(|(from, to)| ipv6_gateway(&fabric, *from, *to))
+            && fabric.node(1).namespace.reaches(&fabric.node(2).pod_cidrs()[1])
+            && fabric.node(2).namespace.reaches(&fabric.node(1).pod_cidrs()[1])
+    });
+    fabric
+}
+
+/// The IPv6 route to the pods of a node leaves through the overlay.
+fn ipv6_gateway(fabric: &Fabric, from: u8, to: u8) -> bool {
+    let cidr = &fabric.node(to).pod_cidrs()[1];
+    let route = fabric.node(from).namespace.output("ip", &["-6", "route", "show", cidr]);
+    route.contains(&format!("dev {INTERFACE}"))
+}
+
+#[test]
+fn over_an_ipv6_underlay_pods_reach_each_other_with_seventy_octets_less() {
+    let mut fabric = over_ipv6();
+    assert!(!ipv6_gateway(&fabric, 1, 2), "n1 and n2 are on one subnet");
+    let flows = |fabric: &Fabric| {
+        for (from, to) in [(1, 3), (3, 2), (1, 2)] {
+            let flow = fabric.flow(from, to, false);
+            std::thread::sleep(Duration::from_millis(500));
+            let outcome = flow.stop();
+            assert!(outcome.sent > 100 && outcome.lost.is_empty(), "{from} to {to}: {outcome:?}");
+        }
+    };
+    flows(&fabric);
+    for one in &fabric.nodes {
+        assert!(one.agent().problems().is_empty(), "{:?}", one.agent().problems());
+        let link = one.namespace.output("ip", &["-d", "link", "show", INTERFACE]);
+        let local = format!("local {}", one.addresses()[1]);
+        assert!(link.contains("mtu 1430") && link.contains(&local), "{link}");
+    }
+    // What does not fit is told: 1430 octets, 40 of them IPv6, 8 ICMP.
+    let target = fabric.node(3).pod_addresses()[1].to_string();
+    let pod = &fabric.node(1).pod;
+    let ping = |octets: &str| {
+        pod.output("ping", &["-n", "-c", "1", "-W", "2", "-M", "do", "-s", octets, &target])
+    };
+    assert!(ping("1382").contains(" 0% packet loss"), "{}", ping("1382"));
+    ping("1383");
+    let learnt = pod.output("ip", &["-6", "route", "get", &target]);
+    assert!(learnt.contains("mtu 1430"), "{learnt}");
+
+    // Repaired, and a restart changes nothing.
+    let namespace = &fabric.node(1).namespace;
+    let mac = mac_of("n3").map(|octet| format!("{octet:02x}")).join(":");
+    namespace.output("bridge", &["fdb", "del", &mac, "dev", INTERFACE]);
+    eventually(LIMIT, "the entry is repaired", || {
+        let entries = namespace.output("bridge", &["fdb", "show", "dev", INTERFACE]);
+        let dst = format!("dst {}", fabric.node(3).addresses()[1]);
+        entries.lines().any(|entry| entry.contains(&mac) && entry.contains(&dst))
+    });
+    namespace.ip(&[&format!("link del {INTERFACE}")]);
+    eventually(LIMIT, "the interface is made again", || ipv6_gateway(&fabric, 1, 3));
+    let flow = fabric.flow(1, 3, false);
+    fabric.node_mut(1).agent.take().unwrap().kill();
+    fabric.node_mut(1).start();
+    fabric.node(1).agent().synced();
+    let outcome = flow.stop();
+    assert!(outcome.lost.is_empty(), "{outcome:?}");
+    flows(&fabric);
+
+    fabric.remove("network.yaml");
+    eventually(LIMIT, "the interface is gone everywhere", || {
+        fabric.nodes.iter().all(|one| !exists(&one.namespace))
+    });
+}
+
+#[test]
+fn over_an_ipv6_underlay_encapsulated_packets_from_anybody_but_a_node_are_refused() {
+    let fabric = over_ipv6();
+    let inside = SocketAddr::new(fabric.node(1).pod_addresses()[1], 9999);
+    let listener = fabric.node(1).pod.within(|| UdpSocket::bind(inside)).unwrap();
+    listener.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let vtep = SocketAddr::new(fabric.node(1).addresses()[1], PORT);
+    let addresses = [3, 1].map(|number| match fabric.node(number).pod_addresses()[1] {
+        IpAddr::V6(address) => address,
+        IpAddr::V4(_) => unreachable!("the second one is IPv6"),
+    });
+    let packet = in_vxlan([0x86, 0xdd], udp_over_ipv6(addresses));
+    let send = |from: &Namespace| {
+        let socket = from.within(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))).unwrap();
+        socket.send_to(&packet, vtep).unwrap();
+    };
+    let arrives = || listener.recv(&mut [0; 64]).is_ok();
+    send(&fabric.node(3).namespace);
+    assert!(arrives(), "from a node it would be taken: the packet is well made");
+    send(&fabric.router);
+    assert!(!arrives(), "from a machine on the subnet that is no node");
+    send(&fabric.node(2).pod);
+    assert!(!arrives(), "from a pod of another node");
+    send(&fabric.node(1).pod);
+    assert!(!arrives(), "from a pod of the node itself");
+}
+
+/// Port 5000 to 9999.
+fn udp_over_ipv6([from, to]: [Ipv6Addr; 2]) -> Vec<u8> {
+    let payload = b"spoofed!";
+    let length = u16::try_from(8 + payload.len()).unwrap();
+    let mut udp = [5000, 9999, length, 0].map(u16::to_be_bytes).concat();
+    udp.extend(payload);
+    // Of IPv6 the checksum has to be there (RFC 8200 §8.1).
+    let pseudo = [&from.octets()[..], &to.octets(), &[0, 0], &length.to_be_bytes(), &[0, 0, 0, 17]];
+    let summed = [pseudo.concat(), udp.clone()].concat();
+    udp[6..8].copy_from_slice(&checksum(&summed).to_be_bytes());
+    let mut packet = vec![0x60, 0, 0, 0];
+    packet.extend(length.to_be_bytes());
+    packet.extend([17, 64]);
+    packet.extend(from.octets());
+    packet.extend(to.octets());
+    packet.extend(udp);
+    packet
+}
+
+/// RFC 1071.
+fn checksum(octets: &[u8]) -> u16 {
+    let sum: u32 = octets.chunks(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    !u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap()
+}
+
+/// In Ethernet from n3 to n1, in VXLAN.
+fn in_vxlan(protocol: [u8; 2], packet: Vec<u8>) -> Vec<u8> {
+    let mut outer = vec![0x08, 0, 0, 0];
+    outer.extend((VNI << 8).to_be_bytes());
+    outer.extend(mac_of("n1"));
+    outer.extend(mac_of("n3"));
+    outer.extend(protocol);
+    outer.extend(packet);
+    outer
+}
+
 /// UDP from the pod of n3 to that of n1, port 9999, in Ethernet, in VXLAN.
 fn encapsulated() -> Vec<u8> {
     let payload = b"spoofed";
@@ -163,22 +310,14 @@ fn encapsulated() -> Vec<u8> {
     ip[2..4].copy_from_slice(&(20 + udp_length).to_be_bytes());
     ip.extend(Ipv4Addr::new(10, 3, 0, 2).octets());
     ip.extend(Ipv4Addr::new(10, 1, 0, 2).octets());
-    let sum: u32 = ip.chunks(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    let checksum = !u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap();
-    ip[10..12].copy_from_slice(&checksum.to_be_bytes());
-    let mut packet = vec![0x08, 0, 0, 0];
-    packet.extend((VNI << 8).to_be_bytes());
-    packet.extend(mac_of("n1"));
-    packet.extend(mac_of("n3"));
-    packet.extend([0x08, 0x00]);
-    packet.extend(ip);
-    packet.extend(5000_u16.to_be_bytes());
-    packet.extend(9999_u16.to_be_bytes());
-    packet.extend(udp_length.to_be_bytes());
-    packet.extend([0, 0]);
-    packet.extend(payload);
-    packet
+    let sum = checksum(&ip);
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+    ip.extend(5000_u16.to_be_bytes());
+    ip.extend(9999_u16.to_be_bytes());
+    ip.extend(udp_length.to_be_bytes());
+    ip.extend([0, 0]);
+    ip.extend(payload);
+    in_vxlan([0x08, 0x00], ip)
 }
 
 #[test]
