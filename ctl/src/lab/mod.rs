@@ -30,7 +30,7 @@ pub mod wiring;
 use std::process::ExitCode;
 use std::time::Duration;
 
-pub use name::{DEFAULT_NAME, InvalidName, Name};
+pub use name::{DEFAULT_NAME, InvalidName, Name, checked as checked_name};
 
 use crate::failure::{Exit, Failure};
 use args::{Format, LabArgs, LabVerb};

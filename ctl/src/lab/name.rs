@@ -16,10 +16,21 @@ pub const DEFAULT_NAME: &str = "rlab";
 #[serde(try_from = "String", into = "String")]
 pub struct Name(String);
 
-/// The text is no lab name.
+/// The text is no name of a lab or a cluster of the tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a lab name is 1 to 12 lower-case letters and digits, a letter first")]
+#[error("a name is 1 to 12 lower-case letters and digits, a letter first")]
 pub struct InvalidName;
+
+/// The rule for names that names of network namespaces are made of.
+///
+/// # Errors
+/// It is none.
+pub fn checked(text: &str) -> Result<String, InvalidName> {
+    let valid = text.len() <= 12
+        && text.starts_with(|first: char| first.is_ascii_lowercase())
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    if valid { Ok(text.to_owned()) } else { Err(InvalidName) }
+}
 
 impl Name {
     /// Directory of everything the lab writes: stores, logs, control sockets, state.
@@ -61,10 +72,7 @@ impl FromStr for Name {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let valid = text.len() <= 12
-            && text.starts_with(|first: char| first.is_ascii_lowercase())
-            && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-        if valid { Ok(Self(text.to_owned())) } else { Err(InvalidName) }
+        checked(text).map(Self)
     }
 }
 

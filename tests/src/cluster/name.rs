@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::bail;
+use ctl::lab::{InvalidName, checked_name};
 use serde::{Deserialize, Serialize};
 
 /// Directory of the states of all clusters of this machine.
@@ -65,25 +65,17 @@ impl fmt::Display for Name {
 }
 
 impl FromStr for Name {
-    type Err = anyhow::Error;
+    type Err = InvalidName;
 
-    fn from_str(text: &str) -> anyhow::Result<Self> {
-        let valid = text.len() <= 12
-            && text.starts_with(|first: char| first.is_ascii_lowercase())
-            && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-        if !valid {
-            bail!(
-                "a cluster name is 1 to 12 lower-case letters and digits, a letter first: {text}"
-            );
-        }
-        Ok(Self(text.to_owned()))
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        checked_name(text).map(Self)
     }
 }
 
 impl TryFrom<String> for Name {
-    type Error = anyhow::Error;
+    type Error = InvalidName;
 
-    fn try_from(text: String) -> anyhow::Result<Self> {
+    fn try_from(text: String) -> Result<Self, InvalidName> {
         text.parse()
     }
 }
@@ -108,7 +100,7 @@ mod tests {
     #[test]
     fn a_name_that_could_be_the_prefix_of_another_is_refused() {
         for text in ["", "a-b", "../x", "A", "1a", "abcdefghijklm"] {
-            assert!(text.parse::<Name>().is_err(), "{text}");
+            assert_eq!(text.parse::<Name>(), Err(InvalidName), "{text}");
         }
     }
 }
