@@ -5,7 +5,7 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use api::constant::{CNI_CONFLIST, CNI_NETWORK, CNI_PLUGIN, IPAM_DIR, NAMESPACE};
 use tests::cluster::pod::Pod;
 use tests::cluster::scenario::{HTTP, INSTALLED, Space, becomes};
@@ -107,15 +107,16 @@ fn an_installation_works_within_30_s_and_an_uninstallation_leaves_nothing() -> a
     a_deleted_manifest_is_cleaned_up_after(&cluster, &before)
 }
 
-fn installs(cluster: &Cluster) -> anyhow::Result<(Space<'_>, Vec<Pod>)> {
+fn installs(cluster: &Cluster) -> anyhow::Result<(Space<'_>, [Pod; 2])> {
     let applied = Instant::now();
     cluster.apply(&rampart::manifests()?)?;
     cluster.wait_nodes_ready(INSTALLED)?;
     cluster.wait_dns(INSTALLED)?;
     let space = Space::new(cluster, "installed")?;
     let pods = space.serve(&[("a", "n1"), ("b", "n2")])?;
-    becomes(cluster, &pods[0], &pods[1], HTTP, true)?;
-    becomes(cluster, &pods[1], &pods[0], HTTP, true)?;
+    let [a, b] = <[Pod; 2]>::try_from(pods).map_err(|pods| anyhow!("two pods: {pods:?}"))?;
+    becomes(cluster, &a, &b, HTTP, true)?;
+    becomes(cluster, &b, &a, HTTP, true)?;
     let took = applied.elapsed();
     ensure!(took < INSTALLED, "from apply to pods that talk: {took:?}");
     for node in cluster.nodes() {
@@ -126,8 +127,8 @@ fn installs(cluster: &Cluster) -> anyhow::Result<(Space<'_>, Vec<Pod>)> {
         node.exec(&["test", "-x", &format!("/opt/cni/bin/{CNI_PLUGIN}")])?;
     }
     space.default_deny()?;
-    becomes(cluster, &pods[0], &pods[1], HTTP, false)?;
-    Ok((space, pods))
+    becomes(cluster, &a, &b, HTTP, false)?;
+    Ok((space, [a, b]))
 }
 
 /// `kubectl delete -f` takes the agents away before anybody could tell them to clean their nodes.
