@@ -58,7 +58,7 @@ impl Sheet {
         let value = printable(&value.to_string());
         let value = if value.is_empty() { "-" } else { &value };
         // Writing to a String cannot fail.
-        let _ = writeln!(self.0, "{:<16} {value}", format!("{label}:"));
+        let _ = writeln!(self.0, "{:<17} {value}", format!("{label}:"));
         self
     }
 

@@ -20,8 +20,8 @@ use crate::manifest::kept::Setting;
 use crate::output::Format;
 use crate::output::table::printable;
 
-/// The oldest API server that has all kinds of the manifests (ValidatingAdmissionPolicy v1).
-const OLDEST_API: (u32, u32) = (1, 30);
+/// The oldest API server that the manifests are for, as the chart's `kubeVersion` says.
+const OLDEST_API: (u32, u32) = (1, 33);
 /// Requests to the API server at once.
 const AT_ONCE: usize = 8;
 /// More fields of one object do not help.
@@ -197,7 +197,7 @@ fn check_api(version: &str) -> Result<(), Failure> {
             format!("the API server is {version}"),
             format!("upgrade Kubernetes to {}.{} or later first", OLDEST_API.0, OLDEST_API.1),
         )
-        .because("the manifests need kinds that it does not have")),
+        .because("the manifests use what it does not have")),
         Some(_) | None => Ok(()),
     }
 }
@@ -449,8 +449,8 @@ mod tests {
 
     #[test]
     fn an_old_api_server_is_refused_and_a_provider_suffix_is_read() {
-        assert!(check_api("v1.29.4").is_err());
-        assert!(check_api("v1.30.0-eks-123").is_ok());
+        assert!(check_api("v1.32.4").is_err());
+        assert!(check_api("v1.33.0-eks-123").is_ok());
         assert_eq!(numbers("v1.31+"), Some((1, 31)));
         assert!(check_api("unknown").is_ok());
     }
