@@ -223,6 +223,7 @@ impl Herald {
                     self.problems.raise(Area::Route, "refused", complaint);
                 }
             }
+            RouteEvent::Settled(took) => self.recorder.converged(took),
             RouteEvent::Trouble(what) => warn!(problem = %what, "route netlink failed"),
             RouteEvent::Interface { address, interface } => {
                 if interface.is_none() && self.gate.restore(address).await.is_err() {

@@ -108,15 +108,24 @@ fn numbers_follow_what_happens_and_the_mesh_has_no_series_of_its_own() {
     assert_eq!(of_n2.len(), 1, "only that it is down: {of_n2:?}");
 
     // The first table is not measured, a change is.
-    let count = |text: &str| -> u64 {
-        let name = "rampart_policy_apply_seconds_count ";
-        text.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse().unwrap()
+    let counted = |text: &str, name: &str| -> u64 {
+        let name = format!("{name}_count ");
+        text.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse().unwrap()
     };
+    let count = |text: &str| counted(text, "rampart_policy_apply_seconds");
     let before = count(&bench.scrape(OPEN));
     let rule = "podSelector: {}, ingress: [{ports: [{port: 80}]}]";
     bench.directory.write("store/policy.yaml", &policy("shop", "web", rule));
     bench.agent.synced();
     assert_eq!(count(&bench.scrape(OPEN)), before + 1);
+
+    let converged = |text: &str| counted(text, "rampart_convergence_seconds");
+    let before = converged(&bench.scrape(OPEN));
+    let own = node("n1", &["192.0.2.1", "2001:db8::1"], &["10.1.8.0/24", "fd00:8::/64"]);
+    bench.directory.write("store/nodes.yaml", &own);
+    eventually(LIMIT, "new pod CIDRs are in the kernel, and it is counted", || {
+        converged(&bench.scrape(OPEN)) > before
+    });
 
     bench.directory.write("store/policy.yaml", &policy("shop", "web", "podSelector: 7"));
     bench.agent.synced();

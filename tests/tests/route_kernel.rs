@@ -115,12 +115,30 @@ impl Fixture {
         reports.into_iter().find(|report| report.prefix == prefix.parse().unwrap()).unwrap().state
     }
 
+    /// The next event that is not about time.
     fn event(&mut self) -> RouteEvent {
+        loop {
+            match self.any_event() {
+                RouteEvent::Settled(_) => {}
+                event => return event,
+            }
+        }
+    }
+
+    fn any_event(&mut self) -> RouteEvent {
         let next = self.events.recv();
         self.runtime
             .block_on(async { tokio::time::timeout(SOON, next).await })
             .expect("an event in time")
             .expect("the thread lives")
+    }
+
+    fn settled(&mut self) -> Duration {
+        loop {
+            if let RouteEvent::Settled(took) = self.any_event() {
+                return took;
+            }
+        }
     }
 }
 
@@ -175,6 +193,36 @@ impl RouteMonitor {
         self.child.wait().unwrap();
         said
     }
+}
+
+#[test]
+fn it_is_told_how_long_after_the_news_all_routes_are_acknowledged() {
+    node();
+    let mut fixture = Fixture::in_sync();
+    let long_ago = Instant::now().checked_sub(Duration::from_secs(7)).unwrap();
+    let change = |prefix: &str, target| RouteChange { prefix: prefix.parse().unwrap(), target };
+    // The first of two batches counts; a next hop without a path is not waited for.
+    let batches = [
+        (
+            long_ago,
+            vec![
+                change("10.1.0.0/24", via(&["192.0.2.9"])),
+                change("fd01::/64", via(&["fd00:a::9"])),
+            ],
+        ),
+        (Instant::now(), vec![change("10.9.0.0/24", via(&["203.0.113.77"]))]),
+    ];
+    for (since, changes) in batches {
+        assert!(fixture.routes.try_apply(since, || changes));
+    }
+    let took = fixture.settled();
+    assert!(took >= Duration::from_secs(7) && took < Duration::from_secs(7) + SOON, "{took:?}");
+    let summary = fixture.until(|summary| summary.batches == 2 && summary.pending == 1);
+    assert_eq!(summary.installed, 2);
+    // The clock starts anew with the next one.
+    fixture.set(&[("10.1.0.0/24", None), ("fd01::/64", None)]);
+    while fixture.settled() >= Duration::from_secs(7) {}
+    assert_eq!(ours(), Vec::<String>::new());
 }
 
 #[test]

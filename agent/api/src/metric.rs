@@ -66,6 +66,7 @@ metrics! {
     BGP_OCTETS_RECEIVED = "rampart_bgp_received_octets", Counter, "Octets read from BGP connections", [];
     BGP_OCTETS_SENT = "rampart_bgp_sent_octets", Counter, "Octets written to BGP connections", [];
     BGP_CONNECTIONS_REFUSED = "rampart_bgp_connections_refused", Counter, "Connections to the BGP port that were refused", [];
+    CONVERGENCE = "rampart_convergence_seconds", Histogram, "Time from what changes routes (an UPDATE that was read, a session that was lost, other pod CIDRs of our own) until the kernel has acknowledged all routes that follow from it, in seconds", [];
     ROUTES_DESIRED = "rampart_routes_desired", Gauge, "Routes wanted in the kernel", [];
     ROUTES_INSTALLED = "rampart_routes_installed", Gauge, "Routes wanted and acknowledged by the kernel", [];
     ROUTES_FAILED = "rampart_routes_failed", Gauge, "Routes refused by the kernel and retried", [];

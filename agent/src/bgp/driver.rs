@@ -169,7 +169,7 @@ impl Driver {
             self.take_outputs(now);
             self.drop_overdue(now);
             let events_out = self.events.flush();
-            self.outlets_wait = !(self.fib.flush() && events_out);
+            self.outlets_wait = !(self.fib.flush(now) && events_out);
             self.publish(now);
         }
     }

@@ -39,15 +39,16 @@ fn route_change(change: FibChange) -> RouteChange {
     RouteChange { prefix, target }
 }
 
-/// Takes a batch of forwarding changes, or gives it back when it has no room. Must not block.
-pub type FibSink = Box<dyn FnMut(Vec<FibChange>) -> Result<(), Vec<FibChange>> + Send>;
+/// Takes a batch of forwarding changes, and when that happened which they follow from; or gives it
+/// back when it has no room. Must not block.
+pub type FibSink = Box<dyn FnMut(Vec<FibChange>, Instant) -> Result<(), Vec<FibChange>> + Send>;
 
 /// A sink that hands everything to the kernel.
 #[must_use]
 pub fn kernel_sink(routes: Routes) -> FibSink {
-    Box::new(move |batch| {
+    Box::new(move |batch, since| {
         let mut batch = Some(batch);
-        routes.try_apply(|| batch.take().into_iter().flatten().map(route_change).collect());
+        routes.try_apply(since, || batch.take().into_iter().flatten().map(route_change).collect());
         batch.map_or(Ok(()), Err)
     })
 }
@@ -159,6 +160,8 @@ pub(super) struct FibOutlet {
     turn: Vec<FibChange>,
     /// Latest of each prefix, while the sink has no room.
     waiting: FxHashMap<IpNet, FibChange>,
+    /// When the first of those that wait came.
+    since: Option<Instant>,
 }
 
 impl std::fmt::Debug for FibOutlet {
@@ -169,7 +172,7 @@ impl std::fmt::Debug for FibOutlet {
 
 impl FibOutlet {
     pub(super) fn new(sink: Option<FibSink>) -> Self {
-        Self { sink, turn: Vec::new(), waiting: FxHashMap::default() }
+        Self { sink, turn: Vec::new(), waiting: FxHashMap::default(), since: None }
     }
 
     pub(super) fn push(&mut self, change: FibChange) {
@@ -178,8 +181,9 @@ impl FibOutlet {
         }
     }
 
-    /// Hands over what fits; `false` when something has to wait.
-    pub(super) fn flush(&mut self) -> bool {
+    /// Hands over what fits, at the end of a turn that began at `now`; `false` when something has to
+    /// wait.
+    pub(super) fn flush(&mut self, now: Instant) -> bool {
         let Some(sink) = &mut self.sink else { return true };
         let mut batch = std::mem::take(&mut self.turn);
         if !self.waiting.is_empty() {
@@ -189,8 +193,12 @@ impl FibOutlet {
         if batch.is_empty() {
             return true;
         }
-        match sink(batch) {
-            Ok(()) => true,
+        let since = *self.since.get_or_insert(now);
+        match sink(batch, since) {
+            Ok(()) => {
+                self.since = None;
+                true
+            }
             Err(refused) => {
                 self.waiting.extend(refused.into_iter().map(|change| (change.prefix, change)));
                 false
@@ -215,21 +223,25 @@ mod tests {
     fn a_full_sink_leaves_the_latest_change_of_each_prefix() {
         let (sender, receiver) = std::sync::mpsc::channel();
         let mut room = false;
-        let mut outlet = FibOutlet::new(Some(Box::new(move |batch: Vec<FibChange>| {
-            if room {
-                sender.send(batch).unwrap();
-                return Ok(());
-            }
-            room = batch.len() == 2;
-            Err(batch)
-        })));
+        let mut outlet =
+            FibOutlet::new(Some(Box::new(move |batch: Vec<FibChange>, since: Instant| {
+                if room {
+                    sender.send((batch, since)).unwrap();
+                    return Ok(());
+                }
+                room = batch.len() == 2;
+                Err(batch)
+            })));
+        let start = Instant::now();
+        let later = start + Duration::from_secs(1);
         outlet.push(change("10.0.0.0/24", "192.0.2.1"));
-        assert!(!outlet.flush());
+        assert!(!outlet.flush(start));
         outlet.push(change("10.0.0.0/24", "192.0.2.2"));
         outlet.push(change("fd00::/64", "fd00::1"));
-        assert!(!outlet.flush());
-        assert!(outlet.flush());
-        let mut batch = receiver.recv().unwrap();
+        assert!(!outlet.flush(later));
+        assert!(outlet.flush(later));
+        let (mut batch, since) = receiver.recv().unwrap();
+        assert_eq!(since, start, "when the first of them came");
         batch.sort_by_key(|change| change.prefix);
         assert_eq!(batch, [change("10.0.0.0/24", "192.0.2.2"), change("fd00::/64", "fd00::1")]);
     }

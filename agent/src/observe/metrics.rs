@@ -233,6 +233,7 @@ mod tests {
     fn recorder() -> Recorder {
         let recorder = Recorder::default();
         recorder.policy_applied(Duration::from_millis(3));
+        recorder.converged(Duration::from_millis(3));
         recorder.failed(Stage::Routes);
         recorder.heard(Kind::Pod);
         recorder.wrote(Write::Status, false);
@@ -336,6 +337,7 @@ mod tests {
             "rampart_reconcile_errors_total{stage=\"source\"} 0",
             "rampart_kube_writes_total{object=\"status\",result=\"error\"} 1",
             "rampart_policy_apply_seconds_bucket{le=\"0.004\"} 1",
+            "rampart_convergence_seconds_bucket{le=\"0.004\"} 1",
         ] {
             assert!(text.lines().any(|other| other == line), "{line}\n{text}");
         }

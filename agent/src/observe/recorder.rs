@@ -108,6 +108,7 @@ struct Inner {
     started: f64,
     policy_apply: Histogram,
     pod_gate: Histogram,
+    convergence: Histogram,
     pod_gate_timeouts: AtomicU64,
     events_dropped: AtomicU64,
     leader: AtomicBool,
@@ -135,6 +136,7 @@ impl Default for Recorder {
             started: now(),
             policy_apply: histogram(),
             pod_gate: histogram(),
+            convergence: histogram(),
             pod_gate_timeouts: AtomicU64::new(0),
             events_dropped: AtomicU64::new(0),
             leader: AtomicBool::new(false),
@@ -147,6 +149,11 @@ impl Recorder {
     /// A change of the input took so long until the kernel had acknowledged what follows from it.
     pub fn policy_applied(&self, took: Duration) {
         self.0.policy_apply.observe(took.as_secs_f64());
+    }
+
+    /// The kernel has all routes, so long after what they follow from.
+    pub fn converged(&self, took: Duration) {
+        self.0.convergence.observe(took.as_secs_f64());
     }
 
     /// The plugin waited so long for a pod's policy.
@@ -206,6 +213,10 @@ impl Recorder {
 
     pub(super) fn policy_apply(&self) -> &Histogram {
         &self.0.policy_apply
+    }
+
+    pub(super) fn convergence(&self) -> &Histogram {
+        &self.0.convergence
     }
 
     pub(super) fn pod_gate(&self) -> &Histogram {

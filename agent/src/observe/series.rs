@@ -21,6 +21,7 @@ const NAMED: usize = 10;
 pub(super) fn series(metric: Metric, sample: &Sample<'_>) -> Series {
     match metric {
         metric::POLICY_APPLY => Series::Histogram(sample.recorder.policy_apply().clone()),
+        metric::CONVERGENCE => Series::Histogram(sample.recorder.convergence().clone()),
         metric::POD_GATE => Series::Histogram(sample.recorder.pod_gate().clone()),
         metric => Series::Numbers(
             single(metric, sample)

@@ -167,6 +167,17 @@ fn routes() -> Vec<Alert> {
             description: "They are tried again. Until then traffic for these destinations takes another way or none.",
         },
         Alert {
+            name: "RampartConvergenceSlow",
+            expression: format!(
+                "histogram_quantile(0.99, sum by (node, le) (rate({}[10m]))) > 5",
+                series(m::CONVERGENCE)
+            ),
+            during: "10m",
+            severity: Severity::Warning,
+            summary: "{{ $labels.node }}: routes are in the kernel {{ $value | humanizeDuration }} after the news",
+            description: "99th percentile of 10 minutes, from an UPDATE or a lost session until the kernel has acknowledged all that follows.",
+        },
+        Alert {
             name: "RampartRoutesChangedByOthers",
             expression: format!("increase({}[1h]) > 5", series(m::ROUTES_REPAIRED)),
             during: "0m",

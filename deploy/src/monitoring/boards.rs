@@ -120,6 +120,15 @@ fn fabric() -> Board {
                         (by_node(m::ROUTES_INSTALLED), "{{node}} installed"),
                     ],
                 ),
+                lines(
+                    "Convergence",
+                    "From an UPDATE or a lost session until the kernel has all routes that follow",
+                    "s",
+                    vec![
+                        (quantile("0.5", m::CONVERGENCE), "median"),
+                        (quantile("0.99", m::CONVERGENCE), "99 %"),
+                    ],
+                ),
             ],
             vec![
                 lines(

@@ -1,5 +1,7 @@
 //! What goes out: bounded, and what does not fit is merged, never piled up.
 
+use std::time::Duration;
+
 use ipnet::IpNet;
 use tokio::sync::mpsc;
 
@@ -14,11 +16,12 @@ pub(super) struct Outbox {
     drift: Option<(IpNet, u64)>,
     refused: Option<(IpNet, i32, u64)>,
     trouble: Option<String>,
+    settled: Option<Duration>,
 }
 
 impl Outbox {
     pub(super) fn new(sender: mpsc::Sender<RouteEvent>) -> Self {
-        Self { sender, drift: None, refused: None, trouble: None }
+        Self { sender, drift: None, refused: None, trouble: None, settled: None }
     }
 
     pub(super) fn drift(&mut self, prefix: IpNet, count: u64) {
@@ -31,6 +34,11 @@ impl Outbox {
 
     pub(super) fn trouble(&mut self, what: String) {
         self.trouble = Some(what);
+    }
+
+    /// Of several that wait the longest is told.
+    pub(super) fn settled(&mut self, took: Duration) {
+        self.settled = self.settled.max(Some(took));
     }
 
     /// Hands over what fits; `false` when something has to wait.
@@ -52,6 +60,12 @@ impl Outbox {
                 return false;
             }
             self.refused = None;
+        }
+        if let Some(took) = self.settled {
+            if !self.offer(RouteEvent::Settled(took)) {
+                return false;
+            }
+            self.settled = None;
         }
         if let Some(what) = self.trouble.take()
             && !self.offer(RouteEvent::Trouble(what.clone()))

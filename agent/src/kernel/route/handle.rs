@@ -1,6 +1,7 @@
 //! How the rest of the agent talks to the route thread.
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use mio::Waker;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -15,7 +16,8 @@ pub struct Stopped;
 /// What the thread is told.
 #[derive(Debug)]
 pub(super) enum Command {
-    Change(Vec<RouteChange>),
+    /// What follows from something that happened then.
+    Change(Vec<RouteChange>, Instant),
     InSync,
     Release,
     Watch(Vec<IpAddr>),
@@ -67,16 +69,17 @@ impl Routes {
     /// # Errors
     /// The thread has ended.
     pub async fn apply(&self, changes: Vec<RouteChange>) -> Result<(), Stopped> {
-        self.send(Command::Change(changes)).await
+        self.send(Command::Change(changes, Instant::now())).await
     }
 
     /// Like [`Routes::apply`], for threads that must not wait: `false`, and nothing happens, when
-    /// the thread is behind or has ended. `changes` is called only if there is room.
-    pub fn try_apply(&self, changes: impl FnOnce() -> Vec<RouteChange>) -> bool {
+    /// the thread is behind or has ended. `changes` is called only if there is room. They follow from
+    /// something that happened at `since`; see [`RouteEvent::Settled`].
+    pub fn try_apply(&self, since: Instant, changes: impl FnOnce() -> Vec<RouteChange>) -> bool {
         let Some(Ok(room)) = self.sender.as_ref().map(mpsc::Sender::try_reserve) else {
             return false;
         };
-        room.send(Command::Change(changes()));
+        room.send(Command::Change(changes(), since));
         self.wake();
         true
     }

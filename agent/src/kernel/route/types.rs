@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -172,6 +173,9 @@ pub enum RouteEvent {
         /// Interface name.
         interface: Option<String>,
     },
+    /// The kernel has acknowledged all that it was asked for: so long after what it follows from
+    /// happened. Refused routes, and those without a path to their next hop, are not waited for.
+    Settled(Duration),
     /// Netlink itself failed; the thread has resynchronised, or goes on trying to.
     Trouble(String),
 }

@@ -94,6 +94,7 @@ pub fn spawn(options: Options) -> Result<(Routes, Events, JoinHandle<()>), Netli
         overlay: None,
         hold_adopted: options.hold_adopted,
         batches: 0,
+        settling: None,
         resync: Some(Resync { at: Instant::now(), blame: false }),
         resynced: None,
         looked_up: None,
@@ -130,6 +131,8 @@ struct Writer {
     in_sync: bool,
     hold_adopted: bool,
     batches: u64,
+    /// When that happened whose routes are not all acknowledged yet.
+    settling: Option<Instant>,
     overlay: Option<OverlayLink>,
     /// The table must be read before anything is written.
     resync: Option<Resync>,
@@ -157,12 +160,23 @@ impl Writer {
             if let Err(error) = self.work(Instant::now()) {
                 self.fail(&error);
             }
+            if self.is_settled()
+                && let Some(since) = self.settling.take()
+            {
+                self.outbox.settled(since.elapsed());
+            }
             if let Some((prefix, count)) = self.tracker.take_drift() {
                 self.outbox.drift(prefix, count);
             }
             self.outbox_waits = !self.outbox.flush(&mut self.pods);
             self.publish();
         }
+    }
+
+    /// Nothing is left that could be written now.
+    fn is_settled(&self) -> bool {
+        let idle = self.tracker.summary().queued == 0 && !self.tracker.hops.has_fresh();
+        self.resync.is_none() && idle
     }
 
     fn timeout(&self, now: Instant) -> Option<Duration> {
@@ -209,8 +223,11 @@ impl Writer {
     fn take_commands(&mut self) -> bool {
         for _ in 0..COMMANDS_A_TURN {
             match self.commands.try_recv() {
-                Ok(Command::Change(changes)) => {
+                Ok(Command::Change(changes, since)) => {
                     self.batches += 1;
+                    if self.in_sync {
+                        self.settling = Some(self.settling.map_or(since, |first| first.min(since)));
+                    }
                     for RouteChange { prefix, target } in changes {
                         self.tracker.set(prefix.trunc(), target.as_ref());
                     }
