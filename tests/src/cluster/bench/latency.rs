@@ -4,14 +4,14 @@ use std::fmt;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, ensure};
 use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::{Value, json};
 
 use super::Scene;
-use super::resources::cpu_seconds;
+use super::resources::{began, cpu_seconds};
 use crate::cluster::api::Api;
 use crate::cluster::probe::{self, Flow};
 use crate::cluster::scenario::{HTTP, becomes};
@@ -242,12 +242,12 @@ pub fn remove_policies(scene: &Scene<'_>) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When it does not come back.
-pub fn of_restarts(scene: &Scene<'_>, rounds: usize) -> anyhow::Result<Times> {
+pub fn of_restarts(scene: &Scene<'_>, rounds: usize) -> anyhow::Result<Restarts> {
     let (api, path): (Api, String) = (scene.cluster.api(), scene.policies());
     let node = scene.cluster.node("n1")?;
     let flow =
         Flow::start(&scene.client_network, &scene.server_network, scene.server.v4, PORT + 1, PACE)?;
-    let mut times = Vec::new();
+    let (mut times, mut own) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         flow.wait_first_after(Instant::now(), LIMIT)?;
         api.create(&path, &policy("restart", &json!([])))?;
@@ -266,9 +266,28 @@ pub fn of_restarts(scene: &Scene<'_>, rounds: usize) -> anyhow::Result<Times> {
         let started: f64 = started.trim().parse::<f64>()? / 100.0;
         let age = up - started - now.duration_since(open).as_secs_f64();
         times.push(Duration::from_secs_f64(age.max(0.0)));
+        // That process was the container runtime's first, until the container was ready.
+        let open = SystemTime::now().checked_sub(open.elapsed()).context("now")?;
+        let open = open.duration_since(SystemTime::UNIX_EPOCH)?.as_secs_f64();
+        own.push(Duration::from_secs_f64((open - began(&node)?).max(0.0)));
     }
     flow.finish()?;
-    Times::new(times)
+    Ok(Restarts { process: Times::new(times)?, own: Times::new(own)? })
+}
+
+/// Times from the start of an agent.
+#[derive(Clone, Debug)]
+pub struct Restarts {
+    /// Of its process, which makes its container first.
+    process: Times,
+    /// Of the agent itself.
+    own: Times,
+}
+
+impl fmt::Display for Restarts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; from the agent's own start: {}", self.process, self.own)
+    }
 }
 
 #[cfg(test)]

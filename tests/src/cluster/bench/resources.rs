@@ -23,6 +23,22 @@ pub fn cpu_seconds(node: &Node<'_>) -> anyhow::Result<f64> {
     Ok(ticks.trim().parse::<f64>()? / 100.0)
 }
 
+/// When the agent of a node began, in seconds since 1970, as it says itself.
+///
+/// # Errors
+/// When it does not.
+pub fn began(node: &Node<'_>) -> anyhow::Result<f64> {
+    let metrics = metrics(node)?;
+    let name = api::metric::PROCESS_START.name;
+    let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.rsplit(' ').next());
+    Ok(value.context("when it began")?.parse()?)
+}
+
+fn metrics(node: &Node<'_>) -> anyhow::Result<String> {
+    let address = format!("http://{}/metrics", api::constant::METRICS_ADDRESS);
+    node.exec(&["curl", "-sf", &address])
+}
+
 /// Resident memory of the agent of a node, in bytes.
 ///
 /// # Errors
@@ -55,8 +71,7 @@ pub fn at_rest(scene: &Scene<'_>) -> anyhow::Result<String> {
 pub fn gate_times(cluster: &Cluster) -> anyhow::Result<String> {
     let mut buckets: Vec<(f64, f64)> = Vec::new();
     for node in cluster.nodes() {
-        let address = format!("http://{}/metrics", api::constant::METRICS_ADDRESS);
-        for line in node.exec(&["curl", "-sf", &address])?.lines() {
+        for line in metrics(&node)?.lines() {
             let Some(rest) = line.strip_prefix(GATE) else { continue };
             let bound = rest.split("le=\"").nth(1).and_then(|it| it.split('"').next());
             let bound = match bound.context("a bucket has a bound")? {
