@@ -2,7 +2,7 @@
 //!
 //! A change that comes alone, or with a few others, is written at once. While changes come in without
 //! end, each transaction waits a little for more of them: a thousand policies that somebody applies
-//! one after the other are worked out, encoded and committed a hundred times a second, not a thousand
+//! one after the other are worked out, encoded and committed fifty times a second, not a thousand
 //! times in a row.
 
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 /// Transactions in a row that do not wait.
 const BURST: u32 = 16;
 /// Time after which one more need not.
-const REFILL: Duration = Duration::from_millis(10);
+const REFILL: Duration = Duration::from_millis(20);
 
 /// A bucket of transactions that may be written at once; it is refilled with time.
 #[derive(Debug, Default)]

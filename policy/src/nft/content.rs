@@ -52,10 +52,11 @@ struct PeerSetEntry {
     uses: u32,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Feed {
     set: PeerSetId,
-    source: Source,
+    /// Which of the set's sources.
+    source: usize,
 }
 
 /// Address, and protocol and port unless any.
@@ -157,10 +158,10 @@ impl Content {
         let id = self.next_id();
         let mut peers = Vec::new();
         let mut selectors = Vec::with_capacity(set.sources().len());
-        for source in set.sources() {
+        for (number, source) in set.sources().iter().enumerate() {
             let selector = index.acquire(&source.query);
             selectors.push(selector);
-            let feed = Feed { set: id, source: source.clone() };
+            let feed = Feed { set: id, source: number };
             self.feeds.entry(selector).or_default().push(feed);
             for (_, member) in index.members(selector) {
                 peers.extend(contributions(source, &member.pod));
@@ -205,7 +206,7 @@ impl Content {
     pub(crate) fn join(&mut self, selector: SelectorId, pod: &Pod, delta: &mut Delta) {
         for feed in self.feeds.get(&selector).into_iter().flatten() {
             if let Some(entry) = self.peer_sets.get_mut(&feed.set) {
-                entry.contribute(&feed.source, pod, delta);
+                entry.contribute(feed.source, pod, delta);
             }
         }
     }
@@ -214,7 +215,7 @@ impl Content {
     pub(crate) fn leave(&mut self, selector: SelectorId, pod: &Pod, delta: &mut Delta) {
         for feed in self.feeds.get(&selector).into_iter().flatten() {
             if let Some(entry) = self.peer_sets.get_mut(&feed.set) {
-                entry.withdraw(&feed.source, pod, delta);
+                entry.withdraw(feed.source, pod, delta);
             }
         }
     }
@@ -237,8 +238,8 @@ impl PeerSetEntry {
         }
     }
 
-    fn contribute(&mut self, source: &Source, pod: &Pod, delta: &mut Delta) {
-        for peer in contributions(source, pod) {
+    fn contribute(&mut self, source: usize, pod: &Pod, delta: &mut Delta) {
+        for peer in self.contributions(source, pod) {
             let (name, element) = self.locate(peer);
             let set = delta.desired().sets.get(name);
             if set.is_some_and(|set| set.elements.contains_key(&element)) {
@@ -249,8 +250,13 @@ impl PeerSetEntry {
         }
     }
 
-    fn withdraw(&mut self, source: &Source, pod: &Pod, delta: &mut Delta) {
-        for peer in contributions(source, pod) {
+    fn contributions(&self, source: usize, pod: &Pod) -> Vec<Peer> {
+        let source = self.set.sources().get(source);
+        source.map(|source| contributions(source, pod)).unwrap_or_default()
+    }
+
+    fn withdraw(&mut self, source: usize, pod: &Pod, delta: &mut Delta) {
+        for peer in self.contributions(source, pod) {
             match self.more.get_mut(&peer) {
                 None => {
                     let (name, element) = self.locate(peer);
