@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use self::away::Away;
 use crate::bgp::DriverEvent;
 use crate::cni::gate::Gate;
-use crate::kernel::route::{Events, RouteEvent, Routes};
+use crate::kernel::route::{Events, Overridden, RouteEvent, Routes};
 use crate::observe::problems::Complaint;
 use crate::observe::recorder::{Direction, Stage};
 use crate::observe::{Area, Problems, Recorder};
@@ -224,6 +224,13 @@ impl Herald {
                 }
             }
             RouteEvent::Settled(took) => self.recorder.converged(took),
+            RouteEvent::Overridden(None) => self.problems.resolve(Area::Route, "overridden"),
+            RouteEvent::Overridden(Some(Overridden { prefix, by, count })) => {
+                let message = format!("not used, the kernel prefers {by} ({count} routes)");
+                let subject = format!("route {prefix}");
+                let complaint = Complaint::new(error_code::ROUTE_OVERRIDDEN, subject, message);
+                self.problems.raise(Area::Route, "overridden", complaint);
+            }
             RouteEvent::Trouble(what) => warn!(problem = %what, "route netlink failed"),
             RouteEvent::Interface { address, interface } => {
                 if interface.is_none() && self.gate.restore(address).await.is_err() {

@@ -149,6 +149,43 @@ fn a_peer_with_the_address_of_a_node_is_told_and_cuts_nobody_off() {
 }
 
 #[test]
+fn a_foreign_route_that_the_kernel_prefers_is_told_with_its_protocol_and_way() {
+    let mut fabric = Fabric::new(&[2]);
+    fabric.start();
+    fabric.connected();
+    let fib = |fabric: &Fabric, prefix: &str| {
+        let routes = fabric.node(1).agent().routes();
+        routes.into_iter().find(|route| route.prefix == prefix).map(|route| route.fib)
+    };
+    let status = |fabric: &Fabric| fabric.node(1).agent().status().routes;
+    for (prefix, via) in [("10.2.0.0/24", "172.20.0.254"), ("fd00:2::/64", "2001:db8:0::fe")] {
+        let node = &fabric.node(1).namespace;
+        node.ip(&[&format!("route add {prefix} via {via} metric 10 proto bird")]);
+        let shown = via.replace(":0::", "::");
+        let words = format!("proto bird via {shown} dev up0 metric 10");
+        eventually(LIMIT, "the route says so", || {
+            fib(&fabric, prefix).is_some_and(|fib| fib == format!("overridden: {words}"))
+        });
+        eventually(LIMIT, "it is a problem", || codes(&fabric, 1) == [3008]);
+        let problem = &fabric.node(1).agent().problems()[0];
+        assert_eq!(problem.subject, format!("route {prefix}"));
+        assert!(problem.message.contains(&words), "{}", problem.message);
+        let routes = status(&fabric);
+        assert_eq!((routes.overridden, routes.desired), (1, routes.installed));
+        fabric.node(1).namespace.ip(&[&format!("route del {prefix} via {via} metric 10")]);
+        eventually(LIMIT, "ours is used", || fib(&fabric, prefix).as_deref() == Some("ok"));
+        eventually(LIMIT, "all is well", || codes(&fabric, 1).is_empty());
+        assert_eq!(status(&fabric).overridden, 0);
+        // The same way with another metric does no harm.
+        let node = fabric.node(2).addresses()[usize::from(prefix.contains(':'))];
+        fabric.node(1).namespace.ip(&[&format!("route add {prefix} via {node} metric 10")]);
+        fabric.node(1).agent().synced();
+        assert_eq!(fib(&fabric, prefix).as_deref(), Some("ok"));
+        fabric.node(1).namespace.ip(&[&format!("route del {prefix} via {node} metric 10")]);
+    }
+}
+
+#[test]
 fn ranges_that_cover_no_pod_cidr_and_a_mesh_that_is_off_are_told() {
     let mut fabric = Fabric::new(&[2]);
     fabric.start();

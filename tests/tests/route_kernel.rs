@@ -354,9 +354,20 @@ fn foreign_routes_are_never_touched() {
     assert_eq!(others(), before);
     // The same prefix with another metric: side by side, and the foreign one wins.
     assert!(ip("route get 10.1.0.5").contains("192.0.2.77"));
+    for (prefix, gateway) in [("10.1.0.0/24", "192.0.2.77"), ("fd01::/64", "fd00:a::77")] {
+        let RouteState::Overridden(by) = fixture.state(prefix) else { panic!("{prefix} is used") };
+        assert!(by.contains(&format!("via {gateway} dev ")), "{by}");
+    }
     // Prefix and metric taken: said so, and not touched by a change or a removal either.
     assert!(matches!(fixture.state("10.4.0.0/24"), RouteState::Failed(_)));
-    assert!(matches!(fixture.event(), RouteEvent::Refused { .. }));
+    let mut told = (false, false);
+    while told != (true, true) {
+        match fixture.event() {
+            RouteEvent::Refused { .. } => told.0 = true,
+            RouteEvent::Overridden(Some(_)) => told.1 = true,
+            _ => {}
+        }
+    }
     fixture.set(&[("10.4.0.0/24", via(&["192.0.2.8"])), ("fd04::/64", None)]);
     assert_eq!(others(), before);
     // The foreign one goes: ours takes its place, by event.

@@ -211,6 +211,9 @@ pub struct RouteStatus {
     pub installed: u64,
     /// Refused by the kernel and retried.
     pub failed: u64,
+    /// Of the installed ones, not used: the kernel prefers somebody else's route.
+    #[serde(default)]
+    pub overridden: u64,
     /// Times someone else's change was repaired.
     pub repaired: u64,
 }
@@ -418,7 +421,8 @@ pub struct RouteView {
     pub paths: Vec<PathView>,
     /// Next hops in the kernel (more than one = ECMP); empty for a blackhole or nothing.
     pub fib_next_hops: Vec<IpAddr>,
-    /// `ok`, `pending`, `failed: REASON`, `blackhole`, `none`.
+    /// `ok`, `pending`, `failed: REASON`, `blackhole`, `none`; `overridden: ROUTE` where the kernel has
+    /// it and prefers somebody else's route that leads elsewhere, in the words of `ip route`.
     pub fib: String,
 }
 

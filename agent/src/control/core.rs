@@ -213,6 +213,7 @@ impl Core {
             policy_alarm: progress.alarm,
             routes: summary.installed,
             routes_failed: summary.failed,
+            routes_overridden: summary.overridden,
             other_nodes: view.nodes.len().saturating_sub(1),
             peers,
             endpoints: totals.endpoints,
@@ -401,6 +402,7 @@ impl Core {
                 desired: views::count(summary.desired),
                 installed: views::count(summary.installed),
                 failed: views::count(summary.failed),
+                overridden: views::count(summary.overridden),
                 repaired: summary.repaired,
             },
             policy: PolicyStatus {
@@ -464,10 +466,13 @@ impl Core {
 
 fn is_written(reports: &[RouteReport], prefix: &IpNet) -> bool {
     let found = reports.binary_search_by_key(prefix, |report| report.prefix);
-    found
-        .ok()
-        .and_then(|index| reports.get(index))
-        .is_some_and(|report| matches!(report.state, RouteState::Installed | RouteState::Blackhole))
+    found.ok().and_then(|index| reports.get(index)).is_some_and(|report| {
+        let there = |state: &RouteState| match state {
+            RouteState::Installed | RouteState::Blackhole | RouteState::Overridden(_) => true,
+            RouteState::Waiting | RouteState::Pending(_) | RouteState::Failed(_) => false,
+        };
+        there(&report.state)
+    })
 }
 
 fn number(value: usize) -> u32 {

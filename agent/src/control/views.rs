@@ -211,6 +211,7 @@ fn fib_words(state: &RouteState) -> String {
     match state {
         RouteState::Installed => "ok".to_owned(),
         RouteState::Blackhole => "blackhole".to_owned(),
+        RouteState::Overridden(by) => format!("overridden: {by}"),
         RouteState::Waiting => "pending".to_owned(),
         RouteState::Pending(why) => format!("pending: {why}"),
         RouteState::Failed(why) => format!("failed: {why}"),

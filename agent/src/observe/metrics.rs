@@ -205,7 +205,7 @@ mod tests {
                 reflectors: 0,
                 reflectors_established: 0,
             }),
-            routes: RouteStatus { desired: 5, installed: 4, failed: 1, repaired: 2 },
+            routes: RouteStatus { desired: 5, installed: 4, failed: 1, overridden: 0, repaired: 2 },
             policy: PolicyStatus { transactions: 9, refused: 8, ..PolicyStatus::default() },
             problems: vec![Problem {
                 code: INVALID_CIDR,

@@ -25,6 +25,8 @@ pub(crate) struct Observed {
     pub(crate) policy_alarm: Option<String>,
     pub(crate) routes: usize,
     pub(crate) routes_failed: usize,
+    /// Of `routes`, those that the kernel does not use.
+    pub(crate) routes_overridden: usize,
     /// Nodes of the cluster beside ours.
     pub(crate) other_nodes: usize,
     pub(crate) peers: Vec<PeerView>,
@@ -123,9 +125,16 @@ fn policy_programmed(observed: &Observed) -> Condition {
 }
 
 fn routes_programmed(observed: &Observed) -> Condition {
-    match observed.routes_failed {
-        0 => condition("RoutesProgrammed", Some(true), "Programmed", ""),
-        failed => {
+    match (observed.routes_failed, observed.routes_overridden) {
+        (0, 0) => condition("RoutesProgrammed", Some(true), "Programmed", ""),
+        // They are there, and would be used if somebody else had not decided otherwise.
+        (0, overridden) => {
+            let message = format!(
+                "the kernel prefers somebody else's to {overridden} routes; see rctl get routes"
+            );
+            condition("RoutesProgrammed", Some(true), "Overridden", message)
+        }
+        (failed, _) => {
             let message = format!("the kernel refuses {failed} routes; see rctl get routes");
             condition("RoutesProgrammed", Some(false), "KernelRefuses", message)
         }
@@ -274,6 +283,19 @@ mod tests {
         assert_eq!((status.mesh_established, status.mesh_configured), (1, 2));
         let condition = of(&status, "PeersEstablished");
         assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "1of2"));
+    }
+
+    #[test]
+    fn routes_that_the_kernel_does_not_use_are_no_silent_success() {
+        let with = |routes_failed, routes_overridden| {
+            let observed = Observed { routes_failed, routes_overridden, ..observed(vec![]) };
+            let status = report(&observed, None, now());
+            let condition = of(&status, "RoutesProgrammed");
+            format!("{} {} {}", condition.status, condition.reason, condition.message)
+        };
+        assert_eq!(with(0, 0), "True Programmed ");
+        assert!(with(0, 2).starts_with("True Overridden the kernel prefers somebody else's to 2"));
+        assert!(with(1, 2).starts_with("False KernelRefuses "));
     }
 
     #[test]

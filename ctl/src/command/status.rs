@@ -48,7 +48,7 @@ const COLUMNS: &[Column<Status>] = &[
             "{}/{}{}",
             s.routes.installed,
             s.routes.desired,
-            if s.routes.installed < s.routes.desired { "!" } else { "" }
+            if s.routes.installed < s.routes.desired || s.routes.overridden > 0 { "!" } else { "" }
         )
     }),
     Column::new("POLICIES", |s| s.policy.policies.to_string()),
@@ -150,6 +150,11 @@ fn shortfalls(statuses: &[Status]) -> String {
         format!("{} of {} on {}", s.routes.desired - s.routes.installed, s.routes.desired, s.node)
     });
     explain("ROUTES", "routes that are not in the kernel", "rctl get routes", routes.collect());
+    let unused = statuses.iter().filter(|s| s.routes.overridden > 0);
+    let unused =
+        unused.map(|s| format!("{} of {} on {}", s.routes.overridden, s.routes.desired, s.node));
+    let what = "routes to which the kernel prefers somebody else's";
+    explain("ROUTES", what, "rctl get routes", unused.collect());
     text
 }
 
@@ -224,12 +229,14 @@ mod tests {
         short.routes = api::control::RouteStatus {
             desired: 5,
             installed: 1,
+            overridden: 1,
             ..api::control::RouteStatus::default()
         };
         let text = text(&[short, status("n2")], false);
         for line in [
             "PEERS: sessions that are not Established: 1 of 3 on n1; see `rctl get peers`",
             "ROUTES: routes that are not in the kernel: 4 of 5 on n1; see `rctl get routes`",
+            "ROUTES: routes to which the kernel prefers somebody else's: 1 of 5 on n1; see `rctl get routes`",
         ] {
             assert!(text.contains(line), "{text}");
         }

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::pods::Pods;
 use super::tracker::refusal;
-use super::types::RouteEvent;
+use super::types::{Overridden, RouteEvent};
 
 /// Events that wait for room.
 #[derive(Debug)]
@@ -17,11 +17,12 @@ pub(super) struct Outbox {
     refused: Option<(IpNet, i32, u64)>,
     trouble: Option<String>,
     settled: Option<Duration>,
+    overridden: Option<Option<Overridden>>,
 }
 
 impl Outbox {
     pub(super) fn new(sender: mpsc::Sender<RouteEvent>) -> Self {
-        Self { sender, drift: None, refused: None, trouble: None, settled: None }
+        Self { sender, drift: None, refused: None, trouble: None, settled: None, overridden: None }
     }
 
     pub(super) fn drift(&mut self, prefix: IpNet, count: u64) {
@@ -30,6 +31,11 @@ impl Outbox {
 
     pub(super) fn refused(&mut self, prefix: IpNet, errno: i32) {
         self.refused.get_or_insert((prefix, errno, 0)).2 += 1;
+    }
+
+    /// What was not handed over is out of date.
+    pub(super) fn overridden(&mut self, now: Option<Overridden>) {
+        self.overridden = Some(now);
     }
 
     pub(super) fn trouble(&mut self, what: String) {
@@ -66,6 +72,12 @@ impl Outbox {
                 return false;
             }
             self.settled = None;
+        }
+        if let Some(now) = self.overridden.take()
+            && !self.offer(RouteEvent::Overridden(now.clone()))
+        {
+            self.overridden = Some(now);
+            return false;
         }
         if let Some(what) = self.trouble.take()
             && !self.offer(RouteEvent::Trouble(what.clone()))

@@ -26,6 +26,7 @@ pub(super) struct Seen {
     pub(super) table: u32,
     pub(super) metric: u32,
     pub(super) ours: bool,
+    pub(super) protocol: RouteProtocol,
     pub(super) kind: RouteType,
     pub(super) content: Installed,
     /// Interface of a route without gateway.
@@ -172,6 +173,7 @@ pub(super) fn read(message: &RouteMessage) -> Option<Seen> {
         table: u32::from(header.table),
         metric: 0,
         ours: header.protocol == PROTOCOL,
+        protocol: header.protocol,
         kind: header.kind,
         content: Installed::Odd,
         device: None,

@@ -14,7 +14,8 @@
 //! - The metric is the same high number for both families, above what people, DHCP clients (100 to
 //!   1024), router advertisements and connected routes (256 and 1024 in IPv6) use. The kernel keeps
 //!   routes to one prefix with different metrics side by side and prefers the lower one, so
-//!   somebody else's route wins while it exists, and ours takes over when it goes.
+//!   somebody else's route wins while it exists, and ours takes over when it goes. That another
+//!   one wins and leads elsewhere is told ([`RouteState::Overridden`]).
 //! - A first write is `NLM_F_EXCL`: it fails when the prefix and the metric are taken, which is
 //!   shown as the route's state and tried again when the other route goes. `NLM_F_REPLACE` is used
 //!   only on a route known to be ours, and a removal names our `rtprot`.
@@ -33,6 +34,7 @@ mod links;
 mod lookup;
 mod message;
 mod pods;
+mod rivals;
 mod socket;
 mod sweep;
 mod tracker;
@@ -45,8 +47,8 @@ pub use socket::NetlinkError;
 pub(crate) use socket::Requests;
 pub use sweep::{PodRemains, pod_remains, sweep_link, sweep_routes};
 pub use types::{
-    Installed, OverlayLink, Path, RouteChange, RouteEvent, RouteReport, RouteState, Summary,
-    Target, Unresolved,
+    Installed, OverlayLink, Overridden, Path, RouteChange, RouteEvent, RouteReport, RouteState,
+    Summary, Target, Unresolved,
 };
 pub use writer::{Options, spawn};
 

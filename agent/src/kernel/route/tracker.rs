@@ -1,6 +1,6 @@
 //! Desired against acknowledged: decides what to write, knows nothing of sockets.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -8,8 +8,10 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::METRIC;
 use super::hops::{GroupId, Hops};
+use super::links::Links;
 use super::message::{Seen, TABLE};
-use super::types::{Installed, RouteReport, RouteState, Summary, Target, Unresolved};
+use super::rivals::Rivals;
+use super::types::{Installed, Overridden, RouteReport, RouteState, Summary, Target, Unresolved};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wish {
@@ -59,6 +61,11 @@ pub(super) struct Tracker {
     leftovers: Vec<(IpNet, u32)>,
     /// Prefixes to which somebody else has a route with our metric.
     contested: FxHashSet<IpNet>,
+    /// Routes of others that may win over ours, and the prefixes where one does and leads elsewhere.
+    rivals: Rivals,
+    overridden: BTreeSet<IpNet>,
+    /// Since it was told.
+    overridden_changed: bool,
     /// Adopted routes that are left as they are for now.
     held: FxHashSet<IpNet>,
     pub(super) hops: Hops,
@@ -72,6 +79,7 @@ impl Tracker {
         Summary {
             queued: self.queue.len() + self.leftovers.len(),
             held: self.held.len(),
+            overridden: self.overridden.len(),
             ..self.counts
         }
     }
@@ -116,6 +124,7 @@ impl Tracker {
         if let Some(Wish::Via(group)) = old {
             self.hops.release(group);
         }
+        self.weigh(prefix);
     }
 
     /// Takes the next thing to write.
@@ -211,6 +220,7 @@ impl Tracker {
         if entry.wish.is_none() && entry.installed.is_none() && !entry.queued {
             self.entries.remove(&prefix);
         }
+        self.weigh(prefix);
     }
 
     /// Whether an operation was done is not known: it is looked at again.
@@ -252,8 +262,12 @@ impl Tracker {
         }
     }
 
-    /// Does a route in the kernel leave through this interface?
+    /// Does a route in the kernel leave through this interface, or one that is used instead?
     pub(super) fn uses_interface(&self, index: u32) -> bool {
+        let mut instead = self.overridden.iter();
+        if instead.any(|prefix| self.rivals.uses_interface(prefix, index)) {
+            return true;
+        }
         self.entries.values().any(|entry| match &entry.installed {
             Some(Installed::Paths(paths)) => paths.iter().any(|path| path.interface == index),
             _ => false,
@@ -277,6 +291,54 @@ impl Tracker {
         entry.state = State::Waiting;
         count(&mut self.counts, entry);
         enqueue(&mut self.queue, prefix, entry);
+        self.weigh(prefix);
+    }
+
+    /// Somebody else's route with another metric than ours came, `instead` of what he had with it.
+    pub(super) fn rival_appeared(&mut self, seen: Seen, instead: bool) {
+        let prefix = seen.prefix;
+        if self.rivals.appeared(seen, instead) {
+            self.weigh(prefix);
+        }
+    }
+
+    /// It went; false if only the whole table can tell what is left of it.
+    pub(super) fn rival_vanished(&mut self, seen: Seen) -> bool {
+        let prefix = seen.prefix;
+        let known = self.rivals.vanished(seen);
+        self.weigh(prefix);
+        known || !self.entries.contains_key(&prefix)
+    }
+
+    /// Does the kernel use our route?
+    fn weigh(&mut self, prefix: IpNet) {
+        let installed = self.entries.get(&prefix).and_then(|entry| entry.installed.as_ref());
+        let loses = match installed {
+            Some(Installed::Paths(ours)) => self.rivals.winner(&prefix, ours).is_some(),
+            // The way to the pods of our own node is anybody's.
+            Some(Installed::Blackhole | Installed::Odd) | None => false,
+        };
+        self.overridden_changed |=
+            if loses { self.overridden.insert(prefix) } else { self.overridden.remove(&prefix) };
+    }
+
+    /// What the kernel uses instead of our routes, if that has changed since the last call.
+    pub(super) fn take_overridden(&mut self, links: &Links) -> Option<Option<Overridden>> {
+        if !std::mem::take(&mut self.overridden_changed) {
+            return None;
+        }
+        let first = self.overridden.first().and_then(|prefix| {
+            let by = self.instead(prefix, links)?;
+            Some(Overridden { prefix: *prefix, by, count: self.overridden.len() })
+        });
+        Some(first)
+    }
+
+    fn instead(&self, prefix: &IpNet, links: &Links) -> Option<String> {
+        let Some(Installed::Paths(ours)) = &self.entries.get(prefix)?.installed else {
+            return None;
+        };
+        Some(self.rivals.winner(prefix, ours)?.describe(links))
     }
 
     /// Somebody else's route to `prefix` with our metric came or went.
@@ -292,6 +354,7 @@ impl Tracker {
     pub(super) fn resync(&mut self, table: Vec<Seen>, blame: bool) {
         self.leftovers.clear();
         self.contested.clear();
+        self.rivals.clear();
         let mut ours = FxHashMap::default();
         for seen in table.into_iter().filter(|seen| seen.table == TABLE) {
             match (seen.ours, seen.metric == METRIC) {
@@ -302,7 +365,7 @@ impl Tracker {
                 (false, true) => {
                     self.contested.insert(seen.prefix);
                 }
-                (false, false) => {}
+                (false, false) => drop(self.rivals.appeared(seen, false)),
             }
         }
         for (prefix, entry) in &mut self.entries {
@@ -324,6 +387,10 @@ impl Tracker {
             entry.installed = Some(content);
             enqueue(&mut self.queue, prefix, entry);
         }
+        let prefixes: Vec<IpNet> = self.entries.keys().copied().collect();
+        for prefix in prefixes {
+            self.weigh(prefix);
+        }
     }
 
     /// Routes found deleted or changed by others since the last call: one of them, and how many.
@@ -332,9 +399,10 @@ impl Tracker {
     }
 
     /// Every wanted route, in no order.
-    pub(super) fn reports(&self) -> Vec<RouteReport> {
+    pub(super) fn reports(&self, links: &Links) -> Vec<RouteReport> {
         let report = |(prefix, entry): (&IpNet, &Entry)| {
             let wish = entry.wish?;
+            let lost = self.overridden.contains(prefix);
             Some(RouteReport {
                 prefix: *prefix,
                 next_hops: match wish {
@@ -348,7 +416,10 @@ impl Tracker {
                 state: match entry.state {
                     State::Waiting => RouteState::Waiting,
                     State::Settled if wish == Wish::Blackhole => RouteState::Blackhole,
-                    State::Settled => RouteState::Installed,
+                    State::Settled => match self.instead(prefix, links).filter(|_| lost) {
+                        Some(by) => RouteState::Overridden(by),
+                        None => RouteState::Installed,
+                    },
                     State::Pending(why) => RouteState::Pending(why),
                     State::Failed(errno) => RouteState::Failed(refusal(errno)),
                 },

@@ -91,6 +91,9 @@ pub enum RouteState {
     Installed,
     /// In the kernel as a blackhole, acknowledged.
     Blackhole,
+    /// In the kernel, acknowledged, and not used: somebody else's route to the prefix has a lower
+    /// metric and leads elsewhere. In the words of `ip route`.
+    Overridden(String),
     /// Not written yet: waits for its turn, or for the start of writing.
     Waiting,
     /// No next hop has a path; tried again when that may have changed.
@@ -104,6 +107,7 @@ impl fmt::Display for RouteState {
         match self {
             Self::Installed => f.write_str("ok"),
             Self::Blackhole => f.write_str("blackhole"),
+            Self::Overridden(by) => write!(f, "overridden: {by}"),
             Self::Waiting => f.write_str("pending"),
             Self::Pending(why) => write!(f, "pending: {why}"),
             Self::Failed(why) => write!(f, "failed: {why}"),
@@ -135,6 +139,8 @@ pub struct Summary {
     pub desired: usize,
     /// Wanted and acknowledged as wanted.
     pub installed: usize,
+    /// Of the installed ones, not used by the kernel: see [`RouteState::Overridden`].
+    pub overridden: usize,
     /// Wanted, waiting for a path to a next hop.
     pub pending: usize,
     /// Wanted, refused by the kernel.
@@ -145,6 +151,17 @@ pub struct Summary {
     pub held: usize,
     /// Times a route of ours was found deleted or changed by someone else.
     pub repaired: u64,
+}
+
+/// Routes of ours that the kernel does not use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overridden {
+    /// One of them.
+    pub prefix: IpNet,
+    /// The route that is used instead, in the words of `ip route`.
+    pub by: String,
+    /// How many there are.
+    pub count: usize,
 }
 
 /// What the outside hears.
@@ -166,6 +183,8 @@ pub enum RouteEvent {
         /// How many since the last such event.
         count: u64,
     },
+    /// Which routes of ours the kernel does not use has changed; `None`: it uses all.
+    Overridden(Option<Overridden>),
     /// The kernel now routes a watched pod address to this interface; `None` = to none.
     Interface {
         /// Pod address.

@@ -168,6 +168,9 @@ impl Writer {
             if let Some((prefix, count)) = self.tracker.take_drift() {
                 self.outbox.drift(prefix, count);
             }
+            if let Some(overridden) = self.tracker.take_overridden(&self.links) {
+                self.outbox.overridden(overridden);
+            }
             self.outbox_waits = !self.outbox.flush(&mut self.pods);
             self.publish();
         }
@@ -246,7 +249,7 @@ impl Writer {
                 Ok(Command::Watch(addresses)) => self.pods.watch(addresses),
                 Ok(Command::Report(reply)) => {
                     // Who asked may have stopped waiting.
-                    drop(reply.send(self.tracker.reports()));
+                    drop(reply.send(self.tracker.reports(&self.links)));
                 }
                 Err(mpsc::error::TryRecvError::Empty) => return true,
                 Err(mpsc::error::TryRecvError::Disconnected) => return false,
@@ -424,6 +427,10 @@ impl Writer {
         if seen.metric != METRIC {
             if seen.ours {
                 self.ask_resync(true);
+            } else if exists {
+                self.tracker.rival_appeared(seen, flags & NLM_F_REPLACE != 0);
+            } else if !self.tracker.rival_vanished(seen) {
+                self.ask_resync(false);
             }
             return;
         }

@@ -1,8 +1,9 @@
 use std::sync::Arc;
 
-use netlink_packet_route::route::RouteType;
+use netlink_packet_route::route::{RouteProtocol, RouteType};
 
 use super::*;
+use crate::kernel::route::message::PROTOCOL;
 use crate::kernel::route::types::Path;
 
 fn net(text: &str) -> IpNet {
@@ -30,7 +31,9 @@ fn paths(hops: &[&str]) -> Installed {
 
 fn seen(prefix: &str, content: Installed, ours: bool, metric: u32) -> Seen {
     let kind = RouteType::Unicast;
-    Seen { prefix: net(prefix), table: TABLE, metric, ours, kind, content, device: None }
+    let protocol = if ours { PROTOCOL } else { RouteProtocol::Static };
+    let prefix = net(prefix);
+    Seen { prefix, table: TABLE, metric, ours, protocol, kind, content, device: None }
 }
 
 /// Completes everything with success; returns what was written.
@@ -92,7 +95,10 @@ fn a_route_waits_for_its_next_hop_and_is_removed_when_the_hop_is_lost() {
         tracker.hops.resolve(true, |_, _| Ok::<_, ()>(Err(Unresolved::LinkDown))).unwrap();
     tracker.groups_changed(&changed);
     assert_eq!(write_all(&mut tracker), [(net("10.1.0.0/24"), Action::Delete(METRIC))]);
-    assert_eq!(tracker.reports()[0].state, RouteState::Pending(Unresolved::LinkDown));
+    assert_eq!(
+        tracker.reports(&Links::default())[0].state,
+        RouteState::Pending(Unresolved::LinkDown)
+    );
 }
 
 #[test]
@@ -130,7 +136,7 @@ fn a_foreign_route_in_the_way_is_never_replaced() {
     let operation = tracker.next().unwrap();
     tracker.complete(operation, Some(libc::EEXIST));
     assert!(
-        matches!(&tracker.reports()[0].state, RouteState::Failed(why) if why.contains("another"))
+        matches!(&tracker.reports(&Links::default())[0].state, RouteState::Failed(why) if why.contains("another"))
     );
     assert_eq!(tracker.summary().failed, 1);
     // It goes: ours is written.
@@ -228,4 +234,81 @@ fn held_routes_stay_as_they_are_until_released_and_others_are_written() {
     let replaced = (changed, Action::Replace(paths(&["192.0.2.1"])));
     assert_eq!(written, [replaced, (gone, Action::Delete(METRIC))]);
     assert_eq!(tracker.summary().held, 0);
+}
+
+fn overridden(tracker: &mut Tracker) -> Option<Option<(String, String, usize)>> {
+    let told = tracker.take_overridden(&Links::default())?;
+    Some(told.map(|o| (o.prefix.to_string(), o.by, o.count)))
+}
+
+fn state(tracker: &Tracker, prefix: &str) -> RouteState {
+    let reports = tracker.reports(&Links::default());
+    reports.into_iter().find(|report| report.prefix == net(prefix)).unwrap().state
+}
+
+#[test]
+fn a_foreign_route_that_wins_and_leads_elsewhere_is_told_until_it_goes() {
+    for (prefix, hop, other) in
+        [("10.1.0.0/24", "192.0.2.1", "192.0.2.9"), ("fd00:1::/64", "fd00::1", "fd00::9")]
+    {
+        let mut tracker = Tracker::default();
+        tracker.resync(vec![seen(prefix, paths(&[other]), false, 100)], false);
+        assert_eq!(overridden(&mut tracker), None, "nothing of ours is there");
+        tracker.set(net(prefix), Some(&via(&[hop])));
+        resolve(&mut tracker);
+        write_all(&mut tracker);
+        let by = format!("proto static via {other} dev 1 metric 100");
+        let expected = (net(prefix).to_string(), by.clone(), 1);
+        assert_eq!(overridden(&mut tracker), Some(Some(expected)));
+        assert_eq!(state(&tracker, prefix), RouteState::Overridden(by));
+        let summary = tracker.summary();
+        assert_eq!((summary.installed, summary.overridden), (1, 1), "it is in the kernel");
+        assert_eq!(overridden(&mut tracker), None, "told once");
+        assert!(tracker.rival_vanished(seen(prefix, paths(&[other]), false, 100)));
+        assert_eq!(overridden(&mut tracker), Some(None));
+        assert_eq!(state(&tracker, prefix), RouteState::Installed);
+    }
+}
+
+#[test]
+fn foreign_routes_that_lose_or_lead_the_same_way_are_no_trouble() {
+    let mut tracker = Tracker::default();
+    let ours = ["10.1.0.0/24", "10.2.0.0/24", "10.3.0.0/24", "10.4.0.0/24"];
+    for prefix in ours {
+        tracker.set(net(prefix), Some(&via(&["192.0.2.1"])));
+    }
+    tracker.set(net("10.5.0.0/24"), Some(&Target::Blackhole));
+    resolve(&mut tracker);
+    write_all(&mut tracker);
+    tracker.rival_appeared(seen("10.1.0.0/24", paths(&["192.0.2.9"]), false, METRIC + 1), false);
+    tracker.rival_appeared(seen("10.2.0.0/24", paths(&["192.0.2.1"]), false, 5), false);
+    let connected = |prefix: &str, device| Seen {
+        device: Some(device),
+        ..seen(prefix, Installed::Odd, false, 0)
+    };
+    tracker.rival_appeared(connected("10.3.0.0/24", 1), false);
+    tracker.rival_appeared(connected("10.5.0.0/24", 7), false);
+    assert_eq!((overridden(&mut tracker), tracker.summary().overridden), (None, 0));
+    tracker.rival_appeared(connected("10.4.0.0/24", 7), false);
+    let expected = ("10.4.0.0/24".to_owned(), "proto static dev 7 metric 0".to_owned(), 1);
+    assert_eq!(overridden(&mut tracker), Some(Some(expected)), "a bridge with that prefix");
+    assert!(tracker.uses_interface(7), "its link matters");
+}
+
+#[test]
+fn of_several_foreign_routes_the_lowest_metric_counts_and_a_part_of_one_asks_for_the_table() {
+    let mut tracker = Tracker::default();
+    tracker.set(net("fd00:1::/64"), Some(&via(&["fd00::1"])));
+    resolve(&mut tracker);
+    write_all(&mut tracker);
+    let rival = |hops: &[&str], metric| seen("fd00:1::/64", paths(hops), false, metric);
+    tracker.rival_appeared(rival(&["fd00::8", "fd00::9"], 100), false);
+    tracker.rival_appeared(rival(&["fd00::1"], 50), false);
+    assert_eq!(tracker.summary().overridden, 0, "the first leads our way");
+    assert!(tracker.rival_vanished(rival(&["fd00::1"], 50)));
+    assert_eq!(tracker.summary().overridden, 1);
+    assert!(!tracker.rival_vanished(rival(&["fd00::8"], 100)), "one of its next hops left");
+    assert_eq!(tracker.summary().overridden, 1);
+    tracker.rival_appeared(rival(&["fd00::1"], 100), true);
+    assert_eq!(tracker.summary().overridden, 0, "it was replaced");
 }
