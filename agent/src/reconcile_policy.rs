@@ -217,7 +217,7 @@ impl PolicyTask {
             if !self.unknown {
                 self.waiters.release(&self.engine);
             }
-            let paused = self.not_before;
+            let paused = self.not_before.or_else(|| self.gathers_until());
             tokio::select! {
                 message = inbox.recv() => {
                     let Some(message) = message else { return };

@@ -58,11 +58,7 @@ impl PolicyTask {
             self.under_way = Some(Box::pin(read));
             return;
         }
-        // A pod that cannot start before its policy is there does not wait for others' changes.
-        if self.waiters.is_empty()
-            && let Some(until) = self.pace.wait_until(Instant::now())
-        {
-            self.not_before = Some(until);
+        if self.gathers_until().is_some() {
             return;
         }
         match self.engine.poll_transaction() {
@@ -72,6 +68,15 @@ impl PolicyTask {
             }
             None => self.programmed(self.handled),
         }
+    }
+
+    /// Until when more changes are gathered. A pod that cannot start before its policy is there does
+    /// not wait for the changes of others.
+    pub(super) fn gathers_until(&self) -> Option<Instant> {
+        if self.unknown || !self.waiters.is_empty() {
+            return None;
+        }
+        self.pace.wait_until(Instant::now())
     }
 
     fn apply(&mut self, mut transaction: Transaction) {

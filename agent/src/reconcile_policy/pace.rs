@@ -29,9 +29,11 @@ impl Pace {
         (until > now).then_some(until)
     }
 
-    /// A transaction is written.
+    /// A transaction is written. One that was written without waiting as it should is not owed for
+    /// longer than an empty bucket.
     pub(super) fn spend(&mut self, now: Instant) {
-        self.full = Some(self.full.unwrap_or(now).max(now) + REFILL);
+        let full = self.full.unwrap_or(now).max(now) + REFILL;
+        self.full = Some(full.min(now + REFILL * BURST));
     }
 }
 
@@ -68,6 +70,16 @@ mod tests {
             pace.spend(now);
             now += REFILL;
         }
+    }
+
+    #[test]
+    fn what_was_written_out_of_turn_holds_up_nobody_later() {
+        let now = Instant::now();
+        let mut pace = Pace::default();
+        for _ in 0..1000 {
+            pace.spend(now);
+        }
+        assert_eq!(pace.wait_until(now), Some(now + REFILL));
     }
 
     #[test]
