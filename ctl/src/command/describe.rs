@@ -235,10 +235,21 @@ pub(super) fn route(route: &RouteView) -> String {
         .line("Prefix", &route.prefix)
         .line("Node", &route.node)
         .line("Origin", &route.origin)
-        .line("Kernel", &route.fib)
+        .line("Kernel", in_kernel(&route.fib))
         .line("Next hops", joined(&route.fib_next_hops))
         .lines("Paths", route.paths.iter().map(path));
     sheet.0
+}
+
+/// The route to all pods of a node ends nowhere, for each of them has a longer one.
+fn in_kernel(fib: &str) -> String {
+    match fib {
+        "blackhole" => {
+            "blackhole, for addresses of no pod; each pod has a route of its own (protocol 83)"
+                .to_owned()
+        }
+        other => other.to_owned(),
+    }
 }
 
 fn path(path: &PathView) -> String {
