@@ -49,6 +49,7 @@ fn install_look_diagnose_and_uninstall_from_afar() -> anyhow::Result<()> {
     shows_all_nodes(&cluster)?;
     names_what_is_not_permitted(&cluster)?;
     bundles_without_secrets(&cluster)?;
+    tells_that_a_node_does_not_forward(&cluster)?;
     hides_nobody_when_one_node_is_silent(&cluster)?;
     uninstalls(&cluster)
 }
@@ -247,11 +248,19 @@ fn hides_nobody_when_one_node_is_silent(cluster: &Cluster) -> anyhow::Result<()>
     assert!(said(&output).contains("1 nodes cannot be cleaned"), "{output:?}");
     let n1 = cluster.node("n1")?.exec(&["nft", "list", "tables"])?;
     assert!(n1.contains("inet rampart"), "nothing may be done by halves: {n1}");
-    cluster.kubectl(&["patch", "-n", NAMESPACE, AGENT, "-p", &patch(serde_json::Value::Null)])?;
-    cluster.wait_agents()?;
-    cluster.eventually(SOON, "n2 has its agent back", || {
-        Ok(rctl(cluster, &["status"])?.status.success())
-    })
+    Ok(())
+}
+
+fn tells_that_a_node_does_not_forward(cluster: &Cluster) -> anyhow::Result<()> {
+    let node = cluster.node("n1")?;
+    for (value, wrong) in [("0", true), ("1", false)] {
+        node.exec(&["sysctl", "-w", &format!("net.ipv4.ip_forward={value}")])?;
+        cluster.eventually(SOON, "the status tells whether the node forwards", || {
+            let status = String::from_utf8(rctl(cluster, &["status"])?.stdout)?;
+            Ok(status.contains("RC3003 host: net.ipv4.ip_forward is 0") == wrong)
+        })?;
+    }
+    Ok(())
 }
 
 fn uninstalls(cluster: &Cluster) -> anyhow::Result<()> {
@@ -261,7 +270,10 @@ fn uninstalls(cluster: &Cluster) -> anyhow::Result<()> {
     let restarts = |cluster: &Cluster| cluster.kubectl(&["get", "pods", "a", "b"]);
     assert!(restarts(cluster)?.contains("Running"));
     let (a, b) = (cluster.pod("default", "a")?, cluster.pod("default", "b")?);
-    ok(cluster, &["uninstall", "--yes"])?;
+    // n2 has no agent, and is cleaned all the same.
+    let done = ok(cluster, &["uninstall", "--yes", "--force"])?;
+    let (_, n2) = done.split_once("node n2:\n").unwrap();
+    assert!(n2.contains("removed  table inet rampart"), "{done}");
     for node in cluster.nodes() {
         let name = &node.record().name;
         let tables = node.exec(&["nft", "list", "tables"])?;

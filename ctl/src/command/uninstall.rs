@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use kube::api::DynamicObject;
 
-use super::print;
+use super::{print, remark};
 use crate::agents::Agents;
 use crate::args::Global;
 use crate::cluster::{Cluster, ClusterError, LOOK, title};
@@ -73,28 +73,118 @@ pub async fn run(global: &Global, args: &UninstallArgs) -> Result<Exit, Failure>
             "say --yes to do it, and --keep-crds to keep BGPPeers and the like",
         ));
     }
-    let deadline = Instant::now() + args.timeout;
-    let mut reports = match &agents {
-        Some(agents) => nodes::leave(agents, args.force, deadline).await?,
-        None => nodes::Reports::new(),
-    };
-    for object in objects.iter().filter(|object| manifest::is_workload(object)) {
-        remove(&cluster, object).await?;
-    }
-    wait_until(deadline, "the pods are gone", async || Ok(cluster.own_pods().await? == 0)).await?;
-    make_namespace(&cluster, deadline).await?;
-    cluster.apply(&cleaners).await?;
-    let swept = nodes::sweep(&cluster, args.force, deadline, &mut reports).await;
-    cluster.delete(&cleaners).await?;
-    print(&nodes::text(&reports))?;
-    swept?;
-    wait_until(deadline, "the pods are gone", async || Ok(cluster.own_pods().await? == 0)).await?;
-    for node in cluster.withdraw_node_conditions().await? {
+    let course = Course { cluster, force: args.force, deadline: Instant::now() + args.timeout };
+    course.clean_nodes(agents.as_ref(), &objects, &cleaners).await?;
+    for node in course.cluster.withdraw_node_conditions().await? {
         print(&format!("node {node}: condition NetworkUnavailable removed\n"))?;
     }
-    remove_rest(&cluster, args.keep_crds, deadline).await?;
+    course.remove_rest(args.keep_crds).await?;
     print(&format!("Rampart is gone.\n{PODS}"))?;
     Ok(Exit::Ok)
+}
+
+/// An uninstallation that is under way.
+struct Course {
+    cluster: Cluster,
+    force: bool,
+    deadline: Instant,
+}
+
+impl Course {
+    /// Agents leave, what runs is ended, and what they could not do is done by `cleaners`.
+    async fn clean_nodes(
+        &self,
+        agents: Option<&Agents>,
+        objects: &[DynamicObject],
+        cleaners: &DynamicObject,
+    ) -> Result<(), Failure> {
+        let cluster = &self.cluster;
+        let mut reports = match agents {
+            Some(agents) => nodes::leave(agents, self.force, self.deadline).await?,
+            None => nodes::Reports::new(),
+        };
+        for object in objects.iter().filter(|object| manifest::is_workload(object)) {
+            remove(cluster, object).await?;
+        }
+        // Those of an uninstallation that was interrupted.
+        cluster.delete(cleaners).await?;
+        self.pods_end().await?;
+        let made = self.make_namespace().await?;
+        cluster.apply(cleaners).await?;
+        let swept = nodes::sweep(cluster, self.force, self.deadline, &mut reports).await;
+        cluster.delete(cleaners).await?;
+        print(&nodes::text(&reports))?;
+        swept?;
+        self.pods_end().await?;
+        match made {
+            Some(namespace) => remove(cluster, &namespace).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until no pod of ours is left. On a node whose kubelet is silent that never happens, so
+    /// with `--force` it is not waited for long.
+    async fn pods_end(&self) -> Result<(), Failure> {
+        let ended = async || Ok(self.cluster.own_pods().await? == 0);
+        self.wait("the pods are gone", ended).await
+    }
+
+    async fn wait(
+        &self,
+        what: &str,
+        condition: impl AsyncFn() -> Result<bool, Failure>,
+    ) -> Result<(), Failure> {
+        let patient = Instant::now() + nodes::FORCED;
+        let deadline = if self.force { self.deadline.min(patient) } else { self.deadline };
+        match wait_until(deadline, what, condition).await {
+            Err(failure) if self.force && failure.exit == Exit::TimedOut => {
+                remark(&format!(
+                    "{}: pods of nodes that do not answer stay until their Nodes are deleted\n",
+                    failure.message
+                ));
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// `kubectl delete -f install.yaml` takes the namespace away, too, and that takes a while. It is
+    /// returned if it was made.
+    async fn make_namespace(&self) -> Result<Option<DynamicObject>, Failure> {
+        let embedded = manifest::objects(&[])?.into_iter().find(manifest::is_namespace);
+        let Some(mut namespace) = embedded else { return Ok(None) };
+        namespace.metadata.name = Some(self.cluster.agent_namespace().to_owned());
+        let settled = async || {
+            let found = self.cluster.find(&namespace).await?;
+            Ok(found.is_none_or(|found| found.metadata.deletion_timestamp.is_none()))
+        };
+        let what = "the namespace that is being deleted is gone";
+        wait_until(self.deadline, what, settled).await?;
+        if self.cluster.find(&namespace).await?.is_some() {
+            return Ok(None);
+        }
+        self.cluster.apply(&namespace).await?;
+        Ok(Some(namespace))
+    }
+
+    /// Everything but what runs: what was applied last goes first, kinds with their objects last.
+    async fn remove_rest(&self, keep_crds: bool) -> Result<(), Failure> {
+        let cluster = &self.cluster;
+        let objects = present(cluster).await?;
+        let (definitions, others): (Vec<_>, Vec<_>) =
+            objects.iter().partition(|object| manifest::is_definition(object));
+        for object in others.iter().rev() {
+            remove(cluster, object).await?;
+        }
+        if !keep_crds {
+            for object in &definitions {
+                remove(cluster, object).await?;
+            }
+        }
+        let expected = if keep_crds { definitions.len() } else { 0 };
+        let gone = async || Ok(present(cluster).await?.len() <= expected);
+        self.wait("everything is gone", gone).await
+    }
 }
 
 /// The DaemonSet that cleans nodes: like that which is installed, or as `--set` says.
@@ -121,47 +211,21 @@ async fn cleaners(
     Ok(manifest::cleanup::daemon_set(&agent, cluster.agent_namespace()))
 }
 
-/// `kubectl delete -f install.yaml` takes the namespace away, too, and that takes a while.
-async fn make_namespace(cluster: &Cluster, deadline: Instant) -> Result<(), Failure> {
-    let embedded = manifest::objects(&[])?.into_iter().find(manifest::is_namespace);
-    let Some(mut namespace) = embedded else { return Ok(()) };
-    namespace.metadata.name = Some(cluster.agent_namespace().to_owned());
-    let settled = async || {
-        let found = cluster.find(&namespace).await?;
-        Ok(found.is_none_or(|found| found.metadata.deletion_timestamp.is_none()))
-    };
-    wait_until(deadline, "the namespace that is being deleted is gone", settled).await?;
-    if cluster.find(&namespace).await?.is_none() {
-        cluster.apply(&namespace).await?;
-    }
-    Ok(())
-}
-
-/// Everything but what runs: what was applied last goes first, the kinds with their objects last.
-async fn remove_rest(cluster: &Cluster, keep_crds: bool, deadline: Instant) -> Result<(), Failure> {
-    let objects = present(cluster).await?;
-    let (definitions, others): (Vec<_>, Vec<_>) =
-        objects.iter().partition(|object| manifest::is_definition(object));
-    for object in others.iter().rev() {
-        remove(cluster, object).await?;
-    }
-    if !keep_crds {
-        for object in &definitions {
-            remove(cluster, object).await?;
-        }
-    }
-    let expected = if keep_crds { definitions.len() } else { 0 };
-    let gone = async || Ok(present(cluster).await?.len() <= expected);
-    wait_until(deadline, "everything is gone", gone).await
-}
-
 /// Those of our objects that are in the cluster, in the order of installation.
 async fn present(cluster: &Cluster) -> Result<Vec<DynamicObject>, Failure> {
     let mut all = manifest::objects(&[])?;
     let workload = all.iter().position(manifest::is_workload).unwrap_or(all.len());
     all.splice(workload..workload, manifest::reflector()?);
+    // A chart may have been installed into a namespace of the user's, which then is not ours.
+    let namespace = cluster.agent_namespace();
+    if namespace != api::constant::NAMESPACE {
+        all.retain(|object| !manifest::is_namespace(object));
+    }
     let mut present = Vec::new();
-    for object in all {
+    for mut object in all {
+        if object.metadata.namespace.is_some() {
+            object.metadata.namespace = Some(namespace.to_owned());
+        }
         if cluster.find(&object).await?.is_some() {
             present.push(object);
         }

@@ -14,7 +14,7 @@ use crate::failure::{Exit, Failure};
 use crate::output::table::printable;
 
 /// How long a node gets with `--force`.
-const FORCED: Duration = Duration::from_secs(45);
+pub(super) const FORCED: Duration = Duration::from_secs(45);
 /// More lines of one node do not help.
 const LINES: usize = 24;
 /// More routes of pods on a line do not help.
