@@ -63,6 +63,8 @@ pub struct Options {
     pub router_password: Option<&'static str>,
     /// Who opens connections.
     pub opens: Opens,
+    /// The agent does no graceful restart.
+    pub node_abrupt: bool,
 }
 
 /// Who opens connections.
@@ -224,6 +226,9 @@ impl Pair {
             });
             if self.options.opens == Opens::Router {
                 spec["passive"] = json!(true);
+            }
+            if self.options.node_abrupt {
+                spec["gracefulRestart"] = json!({ "enabled": false });
             }
             if self.options.node_passwords {
                 let key = ["v4", "v6"][over];

@@ -105,6 +105,10 @@ fn peer(more: Value, wrong: Option<&'static str>) -> Case {
     Case { kind: "BGPPeer", name: "x", spec, wrong }
 }
 
+fn restart(settings: Value, wrong: Option<&'static str>) -> Case {
+    peer(json!({ "gracefulRestart": settings }), wrong)
+}
+
 fn password(reference: Value, wrong: Option<&'static str>) -> Case {
     peer(json!({ "passwordSecretRef": reference }), wrong)
 }
@@ -138,6 +142,8 @@ fn cases() -> Vec<Case> {
         settings(json!({ "clusterCIDRs": ["10.244.0.0"] }), bits),
         settings(json!({ "clusterCIDRs": ["10.244.0.0/33"] }), bits),
         settings(json!({ "clusterCIDRs": [""] }), bits),
+        settings(json!({ "gracefulRestart": { "restartTimeSeconds": 30 } }), None),
+        settings(json!({ "gracefulRestart": { "restartTimeSeconds": 5000 } }), Some("restartTime")),
         settings(json!({ "routerID": "192.0.2.1", "clusterID": "0.0.0.1" }), None),
         settings(json!({ "routerID": "0.0.0.0" }), octets),
         settings(json!({ "routerID": "::1" }), octets),
@@ -220,6 +226,13 @@ fn peer_rules() -> Vec<Case> {
         peer(json!({ "ebgpMultihop": 0 }), Some("ebgpMultihop")),
         peer(json!({ "maxPrefixes": 0 }), Some("maxPrefixes")),
         peer(json!({ "import": [], "export": [] }), None),
+        restart(json!({}), None),
+        restart(json!({ "enabled": false }), None),
+        restart(json!({ "restartTimeSeconds": 4095, "staleTimeSeconds": 4095 }), None),
+        restart(json!({ "restartTimeSeconds": 0 }), Some("restartTimeSeconds")),
+        restart(json!({ "restartTimeSeconds": 4096 }), Some("restartTimeSeconds")),
+        restart(json!({ "staleTimeSeconds": 0 }), Some("staleTimeSeconds")),
+        restart(json!({ "restartTimeSeconds": 60, "staleTimeSeconds": 59 }), Some("less than")),
         password(json!({ "key": "tor-1_A.b" }), None),
         password(json!({ "name": "tor.keys-1", "key": "k" }), None),
         password(json!({ "name": "Keys", "key": "k" }), Some("name of a Secret")),

@@ -89,3 +89,8 @@ fn a_rotated_password_rekeys_its_session_with_bird_and_no_other() {
 fn a_password_that_is_missing_or_that_bird_does_not_have_means_no_session() {
     passwords::no_session_without_a_password(Bird, ROUTER_ASN);
 }
+
+#[test]
+fn without_graceful_restart_a_session_with_bird_takes_its_routes_along() {
+    cases::no_graceful_restart(Bird, ROUTER_ASN);
+}

@@ -245,9 +245,9 @@ fn over_an_ipv6_underlay_encapsulated_packets_from_anybody_but_a_node_are_refuse
     let listener = fabric.node(1).pod.within(|| UdpSocket::bind(inside)).unwrap();
     listener.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     let vtep = SocketAddr::new(fabric.node(1).addresses()[1], PORT);
-    let addresses = [3, 1].map(|number| match fabric.node(number).pod_addresses()[1] {
-        IpAddr::V6(address) => address,
-        IpAddr::V4(_) => unreachable!("the second one is IPv6"),
+    let addresses = [3, 1].map(|number| {
+        let address = fabric.node(number).pod_addresses()[1];
+        address.to_string().parse::<Ipv6Addr>().unwrap()
     });
     let packet = in_vxlan([0x86, 0xdd], udp_over_ipv6(addresses));
     let send = |from: &Namespace| {

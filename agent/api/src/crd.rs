@@ -34,6 +34,8 @@ const LONGEST: &str = "!has(self.maxLength) || !isCIDR(self.prefix) || (self.max
 /// A requirement has values exactly if its operator takes some.
 const OPERATOR_VALUES: &str =
     "(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)";
+/// Nothing goes while its peer may still be away.
+const STALE_TIME: &str = "!has(self.restartTimeSeconds) || !has(self.staleTimeSeconds) || self.staleTimeSeconds >= self.restartTimeSeconds";
 /// A DNS subdomain name (RFC 1123).
 const SECRET_NAME: &str =
     r"self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')";
@@ -90,6 +92,9 @@ pub struct BGPConfigurationSpec {
     #[x_kube(validation = rule(NETWORKS, "each must be a CIDR without host bits"))]
     #[serde(default, rename = "clusterCIDRs", skip_serializing_if = "Vec::is_empty")]
     pub cluster_cidrs: Vec<String>,
+    /// Graceful restart with other nodes, reflectors, and peers whose BGPPeer does not say otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graceful_restart: Option<GracefulRestartSpec>,
     /// BGP Identifier. Default: the node's IPv4 address, or a hash of its name without one.
     #[schemars(length(max = 15))]
     #[x_kube(validation = rule(IDENTIFIER, "must be four octets, not all zero"))]
@@ -162,6 +167,9 @@ pub struct BGPPeerSpec {
     /// Without the Secret or its key there is no session. A new value resets the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_secret_ref: Option<SecretKeyRef>,
+    /// Graceful restart with this peer; what is left out is as BGPConfiguration has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graceful_restart: Option<GracefulRestartSpec>,
     /// The peer is a client of ours: reflect iBGP routes to and from it (RFC 4456).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route_reflector_client: Option<bool>,
@@ -180,6 +188,28 @@ pub struct BGPPeerSpec {
     #[schemars(range(min = 1))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_prefixes: Option<u32>,
+}
+
+/// Graceful restart (RFC 4724): while one side is away the other keeps forwarding on its routes. A
+/// change resets sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = rule(STALE_TIME, "staleTimeSeconds must not be less than restartTimeSeconds"))]
+pub struct GracefulRestartSpec {
+    /// Offer it, and keep the routes of a peer that restarts. Without, a session that ends takes its
+    /// routes along on both sides, at each replacement of an agent as well. Default true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// How long the peer is asked to keep our routes while we are away, and how long we keep its
+    /// routes at most while it is, 1 to 4095 seconds. Default 120.
+    #[schemars(range(min = 1, max = 4095))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_time_seconds: Option<u16>,
+    /// How long, in seconds from the end of the old session, a route that was kept waits for a peer
+    /// that is back to send it again. Default 300, or the restart time if that is longer.
+    #[schemars(range(min = 1))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_time_seconds: Option<u16>,
 }
 
 /// A key of a Secret.

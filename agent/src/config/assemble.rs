@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use api::constant::REFLECTOR_PORT;
 use api::error_code;
-use bgp::config::{Config, GracefulRestart, PeerConfig, PeerKind, Policy, PrefixMatch};
+use bgp::config::{Config, PeerConfig, PeerKind, Policy, PrefixMatch};
 use bgp::md5::Md5;
 use bgp::types::{Families, RouterId};
 use ipnet::IpNet;
@@ -261,7 +261,7 @@ impl Context<'_> {
             export: Policy::OwnOnly,
             default_originate: false,
             max_prefixes: None,
-            graceful_restart: Some(GracefulRestart::of(kind)),
+            graceful_restart: self.settings.restart.of(kind),
         }
     }
     /// A reflector of the cluster at one of these addresses. It may be on our own node.
@@ -425,7 +425,7 @@ impl Context<'_> {
             export: policy(&peer.export),
             default_originate: peer.default_originate,
             max_prefixes: peer.max_prefixes,
-            graceful_restart: Some(GracefulRestart::of(kind)),
+            graceful_restart: peer.restart.or(self.settings.restart).of(kind),
         }
     }
 

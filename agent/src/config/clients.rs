@@ -14,7 +14,7 @@ use std::hash::Hasher as _;
 use std::net::{IpAddr, Ipv4Addr};
 
 use api::constant::REFLECTOR_PORT;
-use bgp::config::{Config, GracefulRestart, PeerConfig, PeerKind, Policy};
+use bgp::config::{Config, PeerConfig, PeerKind, Policy};
 use bgp::md5::Md5;
 use bgp::types::{Families, RouterId};
 use rustc_hash::FxHasher;
@@ -74,7 +74,7 @@ pub(super) fn assemble(reconciler: &mut Reconciler) -> (Option<ReflectorPlan>, V
             export: Policy::All,
             default_originate: false,
             max_prefixes: None,
-            graceful_restart: Some(GracefulRestart::of(PeerKind::Reflector)),
+            graceful_restart: settings.restart.of(PeerKind::Reflector),
         });
     }
     peers.sort_by_key(PeerConfig::endpoint);

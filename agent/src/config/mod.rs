@@ -26,6 +26,7 @@ mod password;
 mod peer;
 mod reach;
 mod reflector;
+mod restart;
 mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -11,6 +11,7 @@ use bgp::config::PrefixMatch;
 use bgp::types::Asn;
 
 use super::password::PasswordRef;
+use super::restart::RestartSettings;
 use super::{FieldFault, is_host, network, settings};
 
 /// Proposed hold time when nobody says otherwise (RFC 4271 §10).
@@ -28,6 +29,7 @@ pub(super) struct PeerSettings {
     pub(super) ebgp_multihop: Option<u8>,
     pub(super) ttl_security: bool,
     pub(super) password: Option<PasswordRef>,
+    pub(super) restart: RestartSettings,
     pub(super) route_reflector_client: bool,
     pub(super) import: Option<Vec<PrefixMatch>>,
     pub(super) export: Option<Vec<PrefixMatch>>,
@@ -86,14 +88,9 @@ pub(super) fn parse(spec: &BGPPeerSpec) -> Result<PeerSettings, Vec<FieldFault>>
         let message = "0 would refuse every session; leave it out for no limit".to_owned();
         checks.take::<()>(invalid, "spec.maxPrefixes", Err(message));
     }
-    let password = spec.password_secret_ref.as_ref();
-    let password = password.and_then(|reference| match PasswordRef::parse(reference) {
-        Ok(password) => Some(password),
-        Err(faults) => {
-            checks.0.extend(faults);
-            None
-        }
-    });
+    let password = spec.password_secret_ref.as_ref().map(PasswordRef::parse);
+    let password = password.and_then(|parsed| checks.all(parsed));
+    let restart = checks.all(RestartSettings::parse(spec.graceful_restart.as_ref()));
     let import = spec.import.as_ref().map(|rules| checks.rules("spec.import", rules));
     let export = spec.export.as_ref().map(|rules| checks.rules("spec.export", rules));
     match (endpoint, asn) {
@@ -109,6 +106,7 @@ pub(super) fn parse(spec: &BGPPeerSpec) -> Result<PeerSettings, Vec<FieldFault>>
             ebgp_multihop: spec.ebgp_multihop,
             ttl_security: spec.ttl_security.unwrap_or(false),
             password,
+            restart: restart.unwrap_or_default(),
             route_reflector_client: spec.route_reflector_client.unwrap_or(false),
             import,
             export,
@@ -124,6 +122,10 @@ struct Checks(Vec<FieldFault>);
 impl Checks {
     fn take<T>(&mut self, code: Code, field: &str, result: Result<T, String>) -> Option<T> {
         result.map_err(|message| self.0.push(FieldFault::new(code, field, message))).ok()
+    }
+
+    fn all<T>(&mut self, result: Result<T, Vec<FieldFault>>) -> Option<T> {
+        result.map_err(|faults| self.0.extend(faults)).ok()
     }
 
     fn rules(&mut self, field: &str, rules: &[PrefixRule]) -> Vec<PrefixMatch> {

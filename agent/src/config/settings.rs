@@ -8,6 +8,7 @@ use api::error_code;
 use bgp::types::Asn;
 use ipnet::IpNet;
 
+use super::restart::RestartSettings;
 use super::{FieldFault, network};
 
 /// Cluster-wide settings, valid.
@@ -18,6 +19,7 @@ pub(super) struct Settings {
     pub(super) node_mesh: bool,
     /// Empty = anywhere.
     pub(super) cluster_cidrs: Vec<IpNet>,
+    pub(super) restart: RestartSettings,
     pub(super) router_id: Option<Ipv4Addr>,
     pub(super) cluster_id: Option<Ipv4Addr>,
 }
@@ -29,6 +31,7 @@ impl Default for Settings {
             listen_port: BGP_PORT,
             node_mesh: true,
             cluster_cidrs: Vec::new(),
+            restart: RestartSettings::default(),
             router_id: None,
             cluster_id: None,
         }
@@ -51,6 +54,10 @@ pub(super) fn parse(spec: &BGPConfigurationSpec) -> Result<Settings, Vec<FieldFa
         Some(0) => faults.push(invalid("spec.listenPort".to_owned(), "0 is not a port".to_owned())),
         Some(port) => settings.listen_port = port,
         None => {}
+    }
+    match RestartSettings::parse(spec.graceful_restart.as_ref()) {
+        Ok(restart) => settings.restart = restart,
+        Err(more) => faults.extend(more),
     }
     settings.node_mesh = spec.node_mesh.unwrap_or(true);
     for (index, text) in spec.cluster_cidrs.iter().enumerate() {

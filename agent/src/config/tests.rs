@@ -286,6 +286,26 @@ fn the_last_good_version_stays_in_force() {
 }
 
 #[test]
+fn graceful_restart_is_as_the_cluster_has_it_unless_a_peer_says_otherwise() {
+    let text = format!(
+        "{}{}{}{}",
+        node("n2", &["192.0.2.2"], &["10.2.0.0/24"]),
+        configuration("gracefulRestart: {restartTimeSeconds: 60}"),
+        peer("a", "peerAddress: 198.51.100.1, peerASN: 65001"),
+        peer(
+            "b",
+            "peerAddress: '2001:db8:f::1', peerASN: 65001, gracefulRestart: {enabled: false}"
+        ),
+    );
+    let peers = clean(&text).config.peers;
+    let times: Vec<(&str, Option<u64>)> = peers
+        .iter()
+        .map(|p| (p.name.as_str(), p.graceful_restart.map(|gr| gr.restart_time.as_secs())))
+        .collect();
+    assert_eq!(times, [("n2", Some(60)), ("a", Some(60)), ("b", None)]);
+}
+
+#[test]
 fn two_nodes_with_one_address_leave_it_to_the_first() {
     let text = format!(
         "{}{}",

@@ -177,6 +177,7 @@ fn peer_defaults() -> BGPPeerSpec {
         ebgp_multihop: None,
         ttl_security: None,
         password_secret_ref: None,
+        graceful_restart: None,
         route_reflector_client: None,
         import: None,
         export: None,

@@ -16,6 +16,7 @@ const GRACEFUL: Options = Options {
     node_passwords: false,
     router_password: None,
     opens: Opens::Both,
+    node_abrupt: false,
 };
 
 /// Hold time, and what a loaded machine may take beyond it.
@@ -173,6 +174,24 @@ pub fn agent_is_killed(implementation: Implementation, asn: u32) {
 /// When that does not hold.
 pub fn agent_is_replaced(implementation: Implementation, asn: u32) {
     agent_restarts(implementation, asn, Pair::terminate_agent);
+}
+
+/// Without graceful restart a session takes its routes along, on both sides, although the router does
+/// graceful restart.
+///
+/// # Panics
+/// When that does not hold.
+pub fn no_graceful_restart(implementation: Implementation, asn: u32) {
+    let options = Options { node_abrupt: true, ..GRACEFUL };
+    let mut pair = Pair::start_with(implementation, asn, Transport::SharedV4, options);
+    pair.converge();
+    assert!(pair.peers().iter().all(|peer| !peer.graceful_restart.negotiated));
+    pair.kill_router();
+    eventually(hold_time_and_a_bit(), "the agent drops the routes", || pair.node_has_no_routes());
+    pair.start_router();
+    pair.converge();
+    pair.kill_agent();
+    eventually(hold_time_and_a_bit(), "the router drops the routes", || !pair.router_has_routes());
 }
 
 fn agent_restarts(implementation: Implementation, asn: u32, end: impl FnOnce(&mut Pair)) {
