@@ -141,9 +141,13 @@ impl ClusterError {
                 "Look at it: `kubectl -n {} describe pod {pod}`.",
                 api::constant::NAMESPACE
             )),
+            Self::Exec { pod, why } => failure.because(why.clone()).advise(format!(
+                "Is the node up and its kubelet reached by the API server (`kubectl get nodes`)? \
+                 Look at the pod: `kubectl -n {} get pod {pod} -o wide`.",
+                api::constant::NAMESPACE
+            )),
             Self::Forbidden { message: why, .. }
             | Self::ImageNotPulled { why, .. }
-            | Self::Exec { why, .. }
             | Self::Refused { message: why, .. }
                 if !why.is_empty() =>
             {
@@ -151,7 +155,6 @@ impl ClusterError {
             }
             Self::Forbidden { .. }
             | Self::ImageNotPulled { .. }
-            | Self::Exec { .. }
             | Self::Refused { .. }
             | Self::TimedOut { .. }
             | Self::Unauthenticated { .. }

@@ -5,6 +5,7 @@ mod nodes;
 
 use std::time::{Duration, Instant};
 
+use api::constant::NAMESPACE;
 use clap::Args;
 use kube::api::DynamicObject;
 
@@ -49,7 +50,7 @@ pub struct UninstallArgs {
     pub timeout: Duration,
 }
 
-/// Runs the verb.
+/// Runs the verb. With `--force` it ends with exit code 3 when nodes are not clean.
 ///
 /// # Errors
 /// Not confirmed; an agent does not answer; the cluster refuses; not done in time.
@@ -74,13 +75,22 @@ pub async fn run(global: &Global, args: &UninstallArgs) -> Result<Exit, Failure>
         ));
     }
     let course = Course { cluster, force: args.force, deadline: Instant::now() + args.timeout };
-    course.clean_nodes(agents.as_ref(), &objects, &cleaners).await?;
+    let unclean = course.clean_nodes(agents.as_ref(), &objects, &cleaners).await?;
     for node in course.cluster.withdraw_node_conditions().await? {
         print(&format!("node {node}: condition NetworkUnavailable removed\n"))?;
     }
     course.remove_rest(args.keep_crds).await?;
-    print(&format!("Rampart is gone.\n{PODS}"))?;
-    Ok(Exit::Ok)
+    print(&format!("Rampart is gone{}.\n{PODS}", but_for(&unclean)))?;
+    Ok(if unclean.is_empty() { Exit::Ok } else { Exit::Unreachable })
+}
+
+/// Nodes that `--force` has left as they were.
+fn but_for(unclean: &[String]) -> String {
+    if unclean.is_empty() {
+        return String::new();
+    }
+    let nodes = unclean.join(", ");
+    format!(", but not from {nodes}: `rctl uninstall --yes` again when they answer")
 }
 
 /// An uninstallation that is under way.
@@ -91,13 +101,14 @@ struct Course {
 }
 
 impl Course {
-    /// Agents leave, what runs is ended, and what they could not do is done by `cleaners`.
+    /// Agents leave, what runs is ended, and what they could not do is done by `cleaners`. Returns the
+    /// nodes that are not clean; there are none without `--force`.
     async fn clean_nodes(
         &self,
         agents: Option<&Agents>,
         objects: &[DynamicObject],
         cleaners: &DynamicObject,
-    ) -> Result<(), Failure> {
+    ) -> Result<Vec<String>, Failure> {
         let cluster = &self.cluster;
         let mut reports = match agents {
             Some(agents) => nodes::leave(agents, self.force, self.deadline).await?,
@@ -114,12 +125,13 @@ impl Course {
         let swept = nodes::sweep(cluster, self.force, self.deadline, &mut reports).await;
         cluster.delete(cleaners).await?;
         print(&nodes::text(&reports))?;
-        swept?;
+        let unclean = swept?;
         self.pods_end().await?;
-        match made {
-            Some(namespace) => remove(cluster, &namespace).await,
-            None => Ok(()),
+        // Ours goes with the rest.
+        if let Some(namespace) = made.filter(|_| cluster.agent_namespace() != NAMESPACE) {
+            remove(cluster, &namespace).await?;
         }
+        Ok(unclean)
     }
 
     /// Waits until no pod of ours is left. On a node whose kubelet is silent that never happens, so
@@ -218,7 +230,7 @@ async fn present(cluster: &Cluster) -> Result<Vec<DynamicObject>, Failure> {
     all.splice(workload..workload, manifest::reflector()?);
     // A chart may have been installed into a namespace of the user's, which then is not ours.
     let namespace = cluster.agent_namespace();
-    if namespace != api::constant::NAMESPACE {
+    if namespace != NAMESPACE {
         all.retain(|object| !manifest::is_namespace(object));
     }
     let mut present = Vec::new();

@@ -14,7 +14,7 @@ use crate::failure::{Exit, Failure};
 use crate::output::table::printable;
 
 /// How long a node gets with `--force`.
-pub(super) const FORCED: Duration = Duration::from_secs(45);
+pub(super) const FORCED: Duration = Duration::from_secs(30);
 /// More lines of one node do not help.
 const LINES: usize = 24;
 /// More routes of pods on a line do not help.
@@ -81,13 +81,14 @@ pub(super) async fn leave(
     }
 }
 
-/// What agents have left, or all where there are none: by pods that do nothing else.
+/// What agents have left, or all where there are none: by pods that do nothing else. Returns the
+/// nodes that are not clean; there are none without `--force`.
 pub(super) async fn sweep(
     cluster: &Cluster,
     force: bool,
     deadline: Instant,
     reports: &mut Reports,
-) -> Result<(), Failure> {
+) -> Result<Vec<String>, Failure> {
     let forced = Instant::now() + FORCED;
     let mut told = BTreeSet::new();
     let mut clean = Reports::new();
@@ -108,11 +109,13 @@ pub(super) async fn sweep(
             continue;
         }
         remark_open(&open);
-        let unclean = open.len() + clean.values().filter(|r| !r.failed.is_empty()).count();
+        let unfinished = clean.iter().filter(|(_, report)| !report.failed.is_empty());
+        let unclean: Vec<String> =
+            open.keys().chain(unfinished.map(|(node, _)| node)).cloned().collect();
         for (node, report) in clean {
             add(reports.entry(node).or_default(), report);
         }
-        return if unclean > 0 && !force { Err(not_clean(unclean)) } else { Ok(()) };
+        return if unclean.is_empty() || force { Ok(unclean) } else { Err(not_clean(&unclean)) };
     }
 }
 
@@ -131,10 +134,10 @@ fn silent_agents(count: usize) -> Failure {
     .because("their agents do not answer; nothing is done by halves")
 }
 
-fn not_clean(count: usize) -> Failure {
+fn not_clean(nodes: &[String]) -> Failure {
     Failure::plain(
         Exit::Unreachable,
-        format!("{count} nodes cannot be cleaned"),
+        format!("{} nodes cannot be cleaned: {}", nodes.len(), nodes.join(", ")),
         "`rctl uninstall --yes` again goes on where it stopped, --force goes on without them; \
          `rampart cleanup` on the node does the same by hand",
     )
