@@ -29,12 +29,13 @@ pub const LIMIT: Duration = Duration::from_secs(20);
 /// A thirtieth of the real patience: half an hour passes in a minute.
 #[must_use]
 pub fn hurried() -> Timing {
-    let Timing { head_start, watch, grace, patience } = Timing::default();
+    let Timing { head_start, watch, grace, patience, rewind } = Timing::default();
     Timing {
         head_start,
         watch: watch / 30,
         grace: grace / 30,
         patience: patience.map(|patience| patience / 30),
+        rewind: rewind / 30,
     }
 }
 

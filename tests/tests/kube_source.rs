@@ -274,6 +274,70 @@ fn short_watches(cluster: &Cluster, proxy: &FaultProxy, reader: &Reader) {
     proxy.set(Fault::None);
 }
 
+/// Copies what etcd has on disk while it is stopped.
+fn copy_state(from: &std::path::Path, to: &std::path::Path) {
+    let copied = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(copied.success(), "etcd's state is not copied");
+}
+
+#[test]
+fn an_etcd_that_was_restored_from_a_backup_is_refused_at_first_and_believed_in_the_end() {
+    let cluster = control_plane(true);
+    let directory = Directory::new("source");
+    // Bookmarks come two seconds before a watch ends.
+    let timing = Timing { watch: Duration::from_secs(4), ..hurried() };
+    let reader = Reader::start(&cluster, &admin(&cluster), directory.path(), timing);
+    make_pod(&cluster, "a", &["10.1.0.1", "fd00:1::1"]);
+    reader.until("the pod of the backup", |view| addresses(view, "a").len() == 2);
+    let (state, backup) = (cluster.directory().join("etcd"), cluster.directory().join("backup"));
+    let swap = |change: &dyn Fn()| {
+        cluster.stop(Part::ApiServer).unwrap();
+        cluster.stop(Part::Etcd).unwrap();
+        change();
+        cluster.start(Part::Etcd).unwrap();
+        cluster.start(Part::ApiServer).unwrap();
+    };
+    swap(&|| copy_state(&state, &backup));
+    delete_pod(&cluster, "a");
+    make_pod(&cluster, "b", &["10.1.0.2", "fd00:1::2"]);
+    // So much happens that the restored state does not overtake it while we look.
+    for number in 0..2000 {
+        let note = json!({"metadata": {"annotations": {"note": number.to_string()}}});
+        cluster.api().patch(&format!("{PODS}/b"), &note).unwrap();
+    }
+    reader.until("the state that will be lost", has(&["b"]));
+    let known = |reader: &Reader| reader.state().kinds[&Kind::Pod].version;
+    let lost = known(&reader);
+
+    swap(&|| {
+        std::fs::remove_dir_all(&state).unwrap();
+        copy_state(&backup, &state);
+    });
+    let long = 3 * LIMIT;
+    eventually(long, "it is told", || reader.view().codes().contains("RC1017"));
+    assert!(has(&["b"])(&reader.view()), "an older state is not taken at once");
+    // A living cluster goes forward.
+    let alive = |number: u32| {
+        let note = json!({"metadata": {"annotations": {"note": number.to_string()}}});
+        cluster.api().patch(&format!("{PODS}/a"), &note).unwrap();
+    };
+    let mut beats = 0..;
+    eventually(long, "the restored state is in force", || {
+        alive(beats.next().unwrap());
+        has(&["a"])(&reader.view())
+    });
+    assert!(known(&reader) < lost, "it is older: {} and {lost}", known(&reader));
+    eventually(long, "no complaint is left", || reader.view().codes().is_empty());
+    make_pod(&cluster, "c", &["10.1.0.3", "fd00:1::3"]);
+    reader.until("what happens from now on", has(&["a", "c"]));
+    eventually(LIMIT, "the snapshot has it", || snapshot_has(&directory, "10.1.0.3"));
+    drop(reader);
+    let reader = Reader::start(&cluster, &admin(&cluster), directory.path(), timing);
+    reader.until("a restart finds nothing strange", |view| {
+        view.complete() && view.codes().is_empty() && has(&["a", "c"])(view)
+    });
+}
+
 const ROLE: &str = "source-under-test";
 
 /// A service account that may do what the agent may, and its token.

@@ -20,7 +20,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::Timing;
 use super::backoff::{Backoff, jitter};
@@ -28,6 +28,7 @@ use super::client::Connection;
 use super::keep::Keeper;
 use super::known::Known;
 use super::request::{self, Failure, Subject, one_line};
+use super::rewind::{Heard, Rewind};
 use super::state::Reporter;
 use super::trouble::{Trouble, Verb};
 use crate::source::{Event, Key, Kind};
@@ -38,6 +39,12 @@ const PAGE: u32 = 500;
 const MOST: usize = 500;
 /// A watch that lives for so long is a good one.
 const HEALTHY: Duration = Duration::from_secs(5);
+/// A watch that is opened for so long gets a bookmark two seconds before it ends.
+const WITH_BOOKMARK: Duration = Duration::from_secs(4);
+/// After so many watches without one the kind is listed again; ...
+const SILENT_FIRST: u32 = 2;
+/// ... at last after so many, as long as that finds nothing wrong.
+const SILENT_LAST: u32 = 64;
 /// Kinds that do not exist are looked for: at first so often, ...
 const LOOK_FIRST: Duration = Duration::from_secs(1);
 /// ... and at last so often.
@@ -71,6 +78,10 @@ pub(super) struct Follower {
     /// When what the snapshot has is told, unless the API server was faster.
     release: Option<Instant>,
     timing: Timing,
+    rewind: Rewind,
+    /// Watches in a row that have told nothing, and how many of them are one too many.
+    silent: u32,
+    most_silent: u32,
 }
 
 /// What a follower is made of.
@@ -83,6 +94,7 @@ pub(super) struct Parts {
     pub(super) reports: mpsc::Sender<Report>,
     pub(super) reporter: Reporter,
     pub(super) timing: Timing,
+    pub(super) heard: Heard,
 }
 
 /// Whoever collects has gone: there is nothing left to do.
@@ -101,8 +113,11 @@ impl From<Ended> for Stop {
 
 impl Follower {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { subject, node, connection, keeper, reports, reporter, timing } = parts;
+        let Parts { subject, node, connection, keeper, reports, reporter, timing, heard } = parts;
         Self {
+            rewind: Rewind::new(subject.label(), heard, timing.rewind),
+            silent: 0,
+            most_silent: SILENT_FIRST,
             connection,
             known: Known::new(subject.kind(), &node),
             subject,
@@ -175,6 +190,7 @@ impl Follower {
             debug!(what = self.subject.label(), version = listed, "listed");
             self.keeper.note(&mut self.known);
             self.tell(events).await?;
+            self.rewind.heard(self.known.version(), Instant::now());
             self.well().await?;
             return Ok(());
         }
@@ -199,6 +215,7 @@ impl Follower {
         self.well().await?;
         let opened = Instant::now();
         let deadline = opened + length + grace;
+        let mut told = false;
         loop {
             let next = timeout_at(deadline, stream.next());
             let silent = Err(Failure::TimedOut(length + grace));
@@ -206,17 +223,23 @@ impl Follower {
                 break;
             };
             self.reporter.heard();
+            told = true;
             let mut events = Vec::new();
+            let before = self.known.version();
             let mut result = self.line(&line, &mut events);
             while result.is_ok() && events.len() < MOST {
                 let Some(line) = stream.buffered() else { break };
                 result = self.line(&line, &mut events);
+            }
+            if self.known.version() > before {
+                self.rewind.heard(self.known.version(), Instant::now());
             }
             self.keeper.note(&mut self.known);
             self.tell(events).await?;
             result.map_err(failed)?;
             self.backoff.reset();
         }
+        self.watched(length, opened, told);
         if opened.elapsed() >= HEALTHY {
             self.backoff.reset();
         } else {
@@ -252,6 +275,23 @@ impl Follower {
             other => return Err(Failure::Garbled(format!("event type {}", one_line(other)))),
         }
         Ok(())
+    }
+
+    /// A watch has come to its end in order. One from a version that the API server does not have
+    /// (any more) is open as any other, and tells nothing; a good one tells at least a bookmark before
+    /// it ends.
+    fn watched(&mut self, length: Duration, opened: Instant, told: bool) {
+        if told {
+            (self.silent, self.most_silent) = (0, SILENT_FIRST);
+        } else if length >= WITH_BOOKMARK && opened.elapsed() + Duration::from_secs(1) >= length {
+            self.silent = self.silent.saturating_add(1);
+            if self.silent >= self.most_silent {
+                // An API server without bookmarks is not asked for all of it again and again.
+                self.most_silent = self.most_silent.saturating_mul(2).min(SILENT_LAST);
+                self.silent = 0;
+                self.relist = true;
+            }
+        }
     }
 
     /// Works something out while the chores of the kind are done.
@@ -351,7 +391,19 @@ impl Follower {
             Failure::Unauthorized => self.connection.renew().await,
             Failure::Busy(later) => pause = pause.max((*later).min(super::backoff::LONGEST)),
             Failure::Oversize => self.limit = (self.limit / 4).max(1),
-            Failure::Forbidden(_) | Failure::Stale { .. } => grave = true,
+            Failure::Forbidden(_) => grave = true,
+            Failure::Stale { listed, known } => {
+                grave = true;
+                if self.rewind.refuse(*listed, *known, Instant::now()) {
+                    warn!(
+                        what = self.subject.label(),
+                        listed,
+                        known,
+                        "the API server has gone back for good: its present state is taken"
+                    );
+                    self.known.rewind();
+                }
+            }
             Failure::Unreachable(_)
             | Failure::TimedOut(_)
             | Failure::Status(..)

@@ -2,7 +2,7 @@
 //! the difference comes out as [`Event`]s.
 //!
 //! Pure. The rules:
-//! - State moves forward only: a list older than what is known is refused, an older version of an
+//! - State moves forward only, unless told otherwise ([`Known::rewind`]): a list older than what is known is refused, an older version of an
 //!   object is skipped, a watch event at or before the version watched from is a replay.
 //! - The first listing is told as `RelistBegin`, objects, `RelistEnd`. From then on only differences
 //!   are told, those of later lists, too; deletions at the end of a complete list.
@@ -189,6 +189,17 @@ impl Known {
         self.restored = false;
         self.dirty = ALL;
         events
+    }
+
+    /// The API server's state has gone back for good: its next list is taken, whatever its version,
+    /// and every object in it. Until then all stays.
+    pub(super) fn rewind(&mut self) {
+        self.version = 0;
+        self.begun_list = 0;
+        self.clean = false;
+        for entry in self.entries.values_mut() {
+            entry.version = 0;
+        }
     }
 
     /// A list of this version begins.

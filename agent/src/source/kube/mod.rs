@@ -20,6 +20,7 @@ mod keep;
 mod known;
 mod record;
 mod request;
+mod rewind;
 mod secrets;
 mod snapshot;
 pub mod state;
@@ -39,6 +40,7 @@ use client::Connection;
 use follow::{Follower, Parts, Report};
 use keep::Keeper;
 use request::Subject;
+use rewind::Heard;
 pub use secrets::Secrets;
 use snapshot::Directory;
 use state::{Reporter, SourceState};
@@ -55,6 +57,9 @@ pub struct Timing {
     pub grace: Duration,
     /// How long an answer may take, after no, one, and more time-outs in a row.
     pub patience: [Duration; 3],
+    /// How long lists that are older than what is known are refused, at least: longer than any
+    /// replica hangs behind.
+    pub rewind: Duration,
 }
 
 impl Default for Timing {
@@ -65,6 +70,7 @@ impl Default for Timing {
             watch: Duration::from_secs(40),
             grace: Duration::from_secs(10),
             patience: [30, 100, 200].map(Duration::from_secs),
+            rewind: Duration::from_secs(300),
         }
     }
 }
@@ -86,6 +92,7 @@ pub struct Source {
     timing: Timing,
     kinds: &'static [Kind],
     secrets: Option<Secrets>,
+    heard: Heard,
 }
 
 impl Source {
@@ -104,7 +111,9 @@ impl Source {
         let node = node.to_owned();
         let kinds = Kind::WATCHED.as_slice();
         let secrets = None;
-        let source = Self { connection, node, directory, state, recorder, timing, kinds, secrets };
+        let heard = Heard::default();
+        let source =
+            Self { connection, node, directory, state, recorder, timing, kinds, secrets, heard };
         (source, receiver)
     }
 
@@ -151,6 +160,7 @@ impl Source {
                     recorder: self.recorder.clone(),
                 },
                 timing: self.timing,
+                heard: self.heard.clone(),
             });
             followers.spawn(follower.run());
         }

@@ -238,6 +238,10 @@ pub(super) fn classify(status: StatusCode, later: Option<Duration>, body: &[u8])
     let status_object = serde_json::from_slice::<Status>(body).ok();
     let message = status_object.and_then(|status| status.message);
     let message = message.map_or_else(|| "without a reason".to_owned(), |m| one_line(&m));
+    // Of a state that went back: the version is as useless as a forgotten one.
+    if message.starts_with("Too large resource version") {
+        return Failure::Gone;
+    }
     match (status, later) {
         (StatusCode::UNAUTHORIZED, _) => Failure::Unauthorized,
         (StatusCode::FORBIDDEN, _) => Failure::Forbidden(message),

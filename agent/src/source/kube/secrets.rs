@@ -118,7 +118,7 @@ impl Following<'_> {
 
     fn follower(&self, name: String) -> Follower {
         let subject = self.subject(name);
-        let Source { connection, node, recorder, timing, .. } = self.source;
+        let Source { connection, node, recorder, timing, heard, .. } = self.source;
         let head_start = timing.head_start / HEAD_START_PART;
         Follower::new(Parts {
             node: node.clone(),
@@ -127,6 +127,7 @@ impl Following<'_> {
             reports: self.reports.clone(),
             reporter: Reporter { kind: Kind::Secret, state: None, recorder: recorder.clone() },
             timing: Timing { head_start, ..*timing },
+            heard: heard.clone(),
             subject,
         })
     }

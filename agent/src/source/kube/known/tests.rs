@@ -165,6 +165,24 @@ fn an_object_older_in_a_list_than_what_is_known_is_skipped() {
 }
 
 #[test]
+fn after_a_rewind_an_older_list_is_taken_as_a_difference_and_told_forward_again() {
+    let (mut known, mut down) = (Known::new(Kind::Pod, NODE), Downstream::default());
+    let now = [pod("a", 9, &json!({"v": "9"})), pod("b", 8, &json!({"v": "8"}))];
+    down.take(list(&mut known, 20, &now));
+    known.take_dirty();
+    known.rewind();
+    assert_eq!(down.names(), ["a", "b"], "until there is a list all stays");
+    let restored = [pod("a", 5, &json!({"v": "5"})), pod("c", 4, &json!({"v": "4"}))];
+    down.take(list(&mut known, 6, &restored));
+    assert_eq!((down.names(), down.label("a").as_str()), (vec!["a", "c"], "5"));
+    assert_eq!((known.version(), known.ignored()), (6, 0));
+    assert_eq!(known.take_dirty(), Dirty { any: true, own: true }, "all parts of the snapshot");
+    assert_eq!(known.begin_list(5), Err(Failure::Stale { listed: 5, known: 6 }), "as before");
+    down.take(changed(&mut known, &pod("c", 7, &json!({"v": "7"}))));
+    assert_eq!(down.label("c"), "7");
+}
+
+#[test]
 fn changes_that_nobody_reads_are_not_told() {
     let (mut known, mut down) = (Known::new(Kind::Node, NODE), Downstream::default());
     let node = |version: u64, beat: &str| {
