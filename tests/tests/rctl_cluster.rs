@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use api::constant::NAMESPACE;
+use tests::cluster::programs::Programs;
 use tests::cluster::rampart::{AGENT, image};
 use tests::cluster::{Cluster, Options, pod};
 use tests::netns::Directory;
@@ -154,10 +155,16 @@ fn shows_all_nodes(cluster: &Cluster) -> anyhow::Result<()> {
     let directory = Directory::new("plugin");
     let plugin = directory.join("kubectl-rampart");
     std::os::unix::fs::symlink(program::rctl(), &plugin)?;
-    let help = run(cluster, &plugin, &["get", "--help"])?;
-    let help = String::from_utf8(help.stdout)?;
+    let programs = Programs::find(&["kubectl"])?;
+    let path = format!("PATH={}", plugin.parent().unwrap().display());
+    let words = [path.as_str(), programs.path("kubectl")?.to_str().unwrap(), "rampart"];
+    let kubectl = |arguments: &[&str]| {
+        run(cluster, Path::new("/usr/bin/env"), &[&words[..], arguments].concat())
+    };
+    let help = String::from_utf8(kubectl(&["get", "--help"])?.stdout)?;
     assert!(help.contains("Usage: kubectl rampart get"), "{help}");
-    assert!(run(cluster, &plugin, &["status"])?.status.success());
+    let status = kubectl(&["status"])?;
+    assert!(status.status.success(), "{status:?}");
     Ok(())
 }
 
@@ -232,9 +239,12 @@ fn hides_nobody_when_one_node_is_silent(cluster: &Cluster) -> anyhow::Result<()>
         serde_json::json!({"spec": {"template": {"spec": {"affinity": affinity}}}}).to_string()
     };
     cluster.kubectl(&["patch", "-n", NAMESPACE, AGENT, "-p", &patch(affinity)])?;
+    // The change replaces the agent of n1, too.
+    cluster.wait_agents()?;
     cluster.eventually(SOON, "n2 has no agent", || {
-        let pods = cluster.kubectl(&["get", "pods", "-n", NAMESPACE, "-o", "wide"])?;
-        Ok(!pods.contains(" n2 ") && pods.matches("1/1").count() == 1)
+        let wide = ["get", "pods", "-n", NAMESPACE, "-o", "wide", "--no-headers"];
+        let pods = cluster.kubectl(&wide)?;
+        Ok(!pods.contains(" n2 ") && pods.lines().count() == 1 && pods.contains("1/1"))
     })?;
     let output = rctl(cluster, &["status"])?;
     assert_eq!(output.status.code(), Some(3), "{output:?}");
