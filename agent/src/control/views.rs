@@ -1,6 +1,7 @@
 //! The words of the pure crates -> the words of the contract.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use api::constant::RACK_LABEL;
 use api::control::{
@@ -20,6 +21,7 @@ use policy::engine::{EndpointSummary, PolicySummary};
 use crate::config::NodeFacts;
 use crate::herald;
 use crate::kernel::route::{RouteReport, RouteState};
+use crate::kernel::tcp_md5;
 
 pub(super) fn count(value: usize) -> u64 {
     u64::try_from(value).unwrap_or(u64::MAX)
@@ -81,6 +83,9 @@ pub(super) fn peer(node: &str, peer: view::PeerView) -> PeerView {
     }
 }
 
+/// A peer that is waited for and has a password is suspected after so long.
+const SILENCE: Duration = Duration::from_secs(15);
+
 const fn word(md5: Word) -> &'static str {
     match md5 {
         Word::Off => "off",
@@ -95,16 +100,34 @@ fn last_error(peer: &view::PeerView) -> Option<PeerError> {
         let ago_seconds = peer.since.as_secs_f64();
         return Some(PeerError { code: error_code::PASSWORD_MISSING, message, ago_seconds });
     }
-    let error = peer.last_error.as_ref()?;
+    let signed = peer.md5 == Word::Key && peer.state != view::SessionState::Established;
+    let Some(error) = &peer.last_error else {
+        // One that we wait for, and that the kernel may not let through.
+        return (signed && peer.since >= SILENCE).then(|| PeerError {
+            code: error_code::PASSWORD_MISMATCH,
+            message: format!("nobody has connected from there; {}", suspicion()),
+            ago_seconds: peer.since.as_secs_f64(),
+        });
+    };
     let (mut code, mut message) = herald::last_error(&error.event);
-    if peer.md5 == Word::Key
-        && let SpeakerEvent::SessionDown { reason: DownReason::ConnectFailed(_), .. } = &error.event
-        && message.contains("timed out")
+    if signed
+        && let SpeakerEvent::SessionDown { reason: DownReason::ConnectFailed(why), .. } =
+            &error.event
+        && why.contains("timed out")
     {
         code = error_code::PASSWORD_MISMATCH;
-        message.push_str("; a peer with another password, or without one, does not answer");
+        message = format!("{message}; {}", suspicion());
     }
     Some(PeerError { code, message, ago_seconds: error.ago.as_secs_f64() })
+}
+
+/// What a peer that does not answer may have.
+fn suspicion() -> String {
+    let evidence = match tcp_md5::dropped() {
+        Some(dropped) if dropped != tcp_md5::Dropped::default() => format!(" ({dropped})"),
+        Some(_) | None => String::new(),
+    };
+    format!("a peer with another password, or without one, is not heard{evidence}")
 }
 
 fn names(families: &[Family]) -> Vec<String> {

@@ -4,4 +4,5 @@ pub mod address;
 pub mod nft;
 pub mod route;
 pub mod sysctl;
+pub mod tcp_md5;
 pub mod vxlan;

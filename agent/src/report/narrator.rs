@@ -7,6 +7,7 @@
 //! | route or table changed by someone else | `FIBDrift`, `NftDrift` | the Node | its agent |
 //! | any other of the machine | `ProblemRaised`, `ProblemResolved` | the Node | its agent |
 //! | an object that is not valid | `InvalidRule`, `InvalidObject` | the object | the elected agent |
+//! | a password that is not there | `SecretMissing` | the BGPPeer | the elected agent |
 //!
 //! Sessions of the mesh are not told: when one node dies every other would say so.
 
@@ -96,6 +97,9 @@ impl Narrator {
                 Some(_) if !*self.leader.borrow() => return None,
                 Some(subject) if subject.kind == Subjects::NetworkPolicy => {
                     (subject, "InvalidRule")
+                }
+                Some(subject) if complaint.code == error_code::PASSWORD_MISSING => {
+                    (subject, "SecretMissing")
                 }
                 Some(subject) => (subject, "InvalidObject"),
                 None if problem.area == Area::Policy => return None,

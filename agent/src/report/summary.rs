@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use api::constant::PASSWORD_SECRET;
 use api::crd::{BGPPeerSpec, Condition, NodeNetworkStatusStatus};
 use api::error_code;
 
@@ -72,7 +73,10 @@ impl World<'_> {
                     .filter(|node| selects(&node.labels))
                     .map(|node| node.name.as_str())
                     .collect();
-                vec![accepted, nodes_selected(&selected), self.established(name, &selected)]
+                let mut conditions =
+                    vec![accepted, nodes_selected(&selected), self.established(name, &selected)];
+                conditions.extend(self.secret_resolved(name, spec, &selected));
+                conditions
             }
             _ => {
                 let why = "the object was not accepted; its last good version stays in force";
@@ -132,6 +136,8 @@ impl World<'_> {
                 && problem.complaint.subject == subject
                 // Of this node alone: its report has it, too.
                 && problem.complaint.code != error_code::OWN_ADDRESS
+                // Told by a condition of its own.
+                && problem.complaint.code != error_code::PASSWORD_MISSING
         });
         if let Some(Standing { complaint, .. }) = own {
             let message = format!("{}: {}. {}", complaint.code, complaint.message, complaint.next);
@@ -140,11 +146,12 @@ impl World<'_> {
             return condition("Accepted", Some(false), reason, message);
         }
         let complaints = self.reports.iter().filter_map(|(node, report)| {
+            let password = error_code::PASSWORD_MISSING.to_string();
             let about = |problem: &&String| {
-                let after_code = problem.split_once(' ').map(|(_, rest)| rest);
-                after_code
-                    .and_then(|rest| rest.strip_prefix(subject))
-                    .is_some_and(|rest| rest.starts_with(": "))
+                problem.split_once(' ').is_some_and(|(code, rest)| {
+                    let about = rest.strip_prefix(subject).is_some_and(|r| r.starts_with(": "));
+                    about && code != password
+                })
             };
             Some((node.as_str(), report.problems.iter().find(about)?))
         });
@@ -157,6 +164,49 @@ impl World<'_> {
                 condition("Accepted", Some(false), ON_SOME_NODES, message)
             }
         }
+    }
+
+    /// The nodes have the password of a peer that has one.
+    fn secret_resolved(
+        &self,
+        name: &str,
+        spec: &BGPPeerSpec,
+        selected: &[&str],
+    ) -> Option<Condition> {
+        let reference = spec.password_secret_ref.as_ref()?;
+        let code = error_code::PASSWORD_MISSING.to_string();
+        let (mut without, mut reported, mut why) = (Vec::new(), 0_usize, None);
+        for node in selected {
+            let Some((_, up, error)) = self.reports.get(*node).and_then(|r| r.peer(name)) else {
+                continue;
+            };
+            reported = reported.saturating_add(1);
+            if !up && error.starts_with(&code) {
+                without.push(*node);
+                why.get_or_insert(error);
+            }
+        }
+        let Some(why) = why else {
+            let (status, reason) =
+                if reported > 0 { (Some(true), "Resolved") } else { (None, "NotReported") };
+            return Some(condition("SecretResolved", status, reason, ""));
+        };
+        // The elected agent reads the same Secret, if it has the same peer.
+        let secret = reference.name.as_deref().unwrap_or(PASSWORD_SECRET);
+        let own = self.problems.iter().map(|problem| &problem.complaint).find(|complaint| {
+            let subject = &complaint.subject;
+            match complaint.code {
+                error_code::PASSWORD_MISSING => *subject == format!("BGPPeer {name}"),
+                error_code::SECRET_FORBIDDEN => subject.ends_with(&format!("/{secret}")),
+                _ => false,
+            }
+        });
+        let message = own.map_or_else(
+            || why.clone(),
+            |own| format!("{}: {}. {}", own.code, own.message, own.next),
+        );
+        let message = format!("not on {}: {message}", some(&without));
+        Some(condition("SecretResolved", Some(false), "PasswordMissing", message))
     }
 
     fn established(&self, name: &str, selected: &[&str]) -> Condition {
@@ -214,7 +264,7 @@ fn some(names: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::crd::{NodeSelector, PeerStatus};
+    use api::crd::{NodeSelector, PeerStatus, SecretKeyRef};
 
     use crate::observe::problems::{Complaint, Problems};
 
@@ -313,6 +363,53 @@ mod tests {
         assert_eq!(conditions[2].status, "Unknown");
         assert_eq!(short(&world.peer("tor-b", None, &spec("r0")))[0].1, "True");
         assert_eq!(short(&world.configuration("default", None)), [("Accepted", "True", "Valid")]);
+    }
+
+    #[test]
+    fn a_password_that_is_not_there_has_a_condition_of_its_own() {
+        let unknown = "RC2118: its password is not known, so there is no session";
+        let missing = "RC2118 BGPPeer tor: spec.passwordSecretRef: Secret s/x: it does not exist";
+        let mut reports = BTreeMap::from([("n4".to_owned(), report(false, unknown, &[missing]))]);
+        let nodes = nodes();
+        let mut spec = spec("r1");
+        let last = |conditions: Vec<Condition>| conditions.last().cloned().unwrap();
+        let world = World { nodes: &nodes, reports: &reports, problems: &[] };
+        assert_eq!(last(world.peer("tor", None, &spec)).type_, "Established", "it has none");
+        let key = "tor".to_owned();
+        spec.password_secret_ref = Some(SecretKeyRef { name: Some("x".to_owned()), key });
+        let conditions = world.peer("tor", None, &spec);
+        let expected = [
+            ("Accepted", "True", "Valid"),
+            ("NodesSelected", "True", "NodesSelected"),
+            ("Established", "False", "0of1"),
+            ("SecretResolved", "False", "PasswordMissing"),
+        ];
+        assert_eq!(short(&conditions), expected);
+        assert_eq!(conditions[3].message, format!("not on n4: {unknown}"));
+
+        // The elected agent may know more.
+        for (code, subject, message) in [
+            (error_code::PASSWORD_MISSING, "BGPPeer tor", "it does not exist"),
+            (error_code::SECRET_FORBIDDEN, "Secret s/x", "may not list it"),
+        ] {
+            let problems = Problems::default();
+            problems.raise(Area::Config, "x", Complaint::new(code, subject, message));
+            let problems = problems.standing();
+            let world = World { nodes: &nodes, reports: &reports, problems: &problems };
+            let conditions = world.peer("tor", None, &spec);
+            assert_eq!(short(&conditions), expected);
+            let start = format!("not on n4: {code}: {message}. ");
+            assert!(conditions[3].message.starts_with(&start), "{conditions:?}");
+        }
+
+        reports.insert("n4".to_owned(), report(false, "RC2119: connection failed", &[]));
+        let world = World { nodes: &nodes, reports: &reports, problems: &[] };
+        let resolved = last(world.peer("tor", None, &spec));
+        assert_eq!(short(&[resolved]), [("SecretResolved", "True", "Resolved")]);
+        reports.clear();
+        let world = World { nodes: &nodes, reports: &reports, problems: &[] };
+        let silent = last(world.peer("tor", None, &spec));
+        assert_eq!(short(&[silent]), [("SecretResolved", "Unknown", "NotReported")]);
     }
 
     #[test]

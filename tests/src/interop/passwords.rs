@@ -113,6 +113,7 @@ pub fn password_is_rotated_and_lost(implementation: Implementation, asn: u32) {
     let sheet =
         String::from_utf8(pair.rctl(&["describe", "peer", "router-v4"]).stdout).expect("text");
     assert!(sheet.contains("another password"), "{sheet}");
+    assert!(sheet.contains("RC2119"), "{sheet}");
     assert!(untouched(), "{:?}", pair.peers());
 
     pair.write_passwords([None, Some(PASSWORD)]);
@@ -187,4 +188,10 @@ pub fn no_session_without_a_password(implementation: Implementation, asn: u32) {
     });
     assert!(pair.peers().iter().all(|peer| peer.established_count == 0), "{:?}", pair.peers());
     assert!(!pair.router_established(), "{}", pair.router_sessions());
+    // It opens connections, and the kernel drops them: that is all there is to see.
+    let dropped = || {
+        let said = pair.peers().into_iter().filter_map(|peer| peer.last_error);
+        said.map(|error| error.message).any(|message| message.contains("this node has dropped"))
+    };
+    eventually(PATIENCE, "what was dropped is told", dropped);
 }
