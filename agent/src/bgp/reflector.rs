@@ -368,6 +368,56 @@ impl Match {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser as _;
+
+    #[derive(Debug, clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn args(text: &str) -> Result<Args, String> {
+        let words = std::iter::once("route-reflector").chain(text.split_whitespace());
+        Cli::try_parse_from(words).map(|cli| cli.args).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_reflector_is_of_a_file_or_of_a_cluster_and_never_of_both_or_neither() {
+        let of_file = args("--config /etc/rr.yaml").unwrap();
+        assert_eq!((of_file.config, of_file.store), (Some("/etc/rr.yaml".into()), None));
+        for (text, store) in [
+            ("kube", Store::Kubernetes(None)),
+            ("kube:/admin.conf", Store::Kubernetes(Some("/admin.conf".into()))),
+            ("dir:/objects", Store::Directory("/objects".into())),
+        ] {
+            let found = args(&format!("--store {text} --node-name n1")).unwrap();
+            assert_eq!((found.store, found.config), (Some(store), None), "{text}");
+            assert_eq!(found.cluster.node_name, "n1");
+            assert_eq!(found.cluster.namespace, api::constant::NAMESPACE);
+            let address = found.cluster.metrics_address.to_string();
+            assert_eq!(address, api::constant::REFLECTOR_METRICS_ADDRESS);
+        }
+        for (text, why) in [
+            ("", "--config <FILE>"),
+            ("--config a --store kube", "cannot be used with"),
+            ("--store etcd", "expected dir:PATH, kube or kube:PATH"),
+            ("--store dir:", "expected dir:PATH, kube or kube:PATH"),
+            ("--store kube --metrics-address 9473", "--metrics-address"),
+            ("--store kube --privileged", "--privileged"),
+        ] {
+            let error = args(text).unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn whose_reflector_of_a_cluster_it_is_must_be_said() {
+        let mut unnamed = args("--store dir:/nowhere").unwrap();
+        unnamed.cluster.node_name = String::new();
+        let store = unnamed.store.unwrap();
+        let error = cluster::run(&unnamed.cluster, &store).unwrap_err();
+        assert!(matches!(error, ReflectorError::NodeName), "{error}");
+    }
 
     const HEAD: &str = "asn: 64512\nrouterID: 10.0.0.1\n";
 
