@@ -4,7 +4,7 @@
 //! |---|---|
 //! | all kinds have been listed | read the table back, adopt it, write the difference |
 //! | an event comes in | drain the queue, then write one transaction for all of it |
-//! | events come in faster than that pays | gather them for some milliseconds ([`pace`]) |
+//! | events come in faster than that pays | gather them for some milliseconds (`pace`) |
 //! | the kernel refuses | wait (doubling), read back, adopt, try the difference |
 //! | it refuses twice in a row | replace the whole table in one batch |
 //! | it refuses five times in a row | not ready; the last table stays, tries go on |
