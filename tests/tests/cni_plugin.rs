@@ -176,31 +176,34 @@ fn gc_keeps_what_is_valid() {
 
 #[test]
 fn check_finds_what_is_missing() {
-    let node = started("cni-check", &pods(&["a"]));
+    let mut node = started("cni-check", &pods(&["a"]));
     let pod = Namespace::new("cni-a");
     let sandbox = Sandbox::of("a", &pod);
     let result = node.call("ADD", &sandbox).good();
     let mut config = node.network();
     config["prevResult"] = result.clone();
     node.call_with("CHECK", &sandbox, &config).good();
-    let broken = |what: &str| {
+    let broken = |node: &CniNode, what: &str| {
         let answer = node.call_with("CHECK", &sandbox, &config);
         assert!(!answer.ok && answer.message().contains(what), "{what}: {}", answer.value);
     };
     for gateway in ["169.254.1.1", "fe80::1"] {
         pod.ip(&[&format!("route del default via {gateway} dev eth0")]);
-        broken("default route");
+        broken(&node, "default route");
         pod.ip(&[&format!("route add default via {gateway} dev eth0")]);
     }
     node.call_with("CHECK", &sandbox, &config).good();
+    // An agent that runs puts it back at once.
+    node.kill_agent();
     for address in addresses(&result) {
         node.namespace.ip(&[&format!("route del {address}")]);
-        broken("is not routed");
+        broken(&node, "is not routed");
         let host = result["interfaces"][0]["name"].as_str().unwrap();
         node.namespace.ip(&[&format!("route add {address} dev {host}")]);
     }
+    node.start_agent();
     pod.ip(&["link set eth0 down"]);
-    broken("down");
+    broken(&node, "down");
     let mut other = config.clone();
     other["prevResult"] = json!(null);
     assert_eq!(node.call_with("CHECK", &sandbox, &other).code(), 7);

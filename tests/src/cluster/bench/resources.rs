@@ -63,12 +63,15 @@ pub fn at_rest(scene: &Scene<'_>) -> anyhow::Result<String> {
     Ok(format!("{:.1} MB RSS, {share:.2} % of a core", super::mib(rss) * 1.048_576))
 }
 
-/// 99th percentile of the time that the plugin waited for the gate, all nodes together, as the
-/// bucket of the histogram that it falls into.
+/// How many pods the gates of all nodes have let through so far, by the time that took.
+#[derive(Clone, Debug)]
+pub struct Gates(Vec<(f64, f64)>);
+
+/// Reads the histograms of the gates.
 ///
 /// # Errors
 /// When an agent does not tell its metrics.
-pub fn gate_times(cluster: &Cluster) -> anyhow::Result<String> {
+pub fn gates(cluster: &Cluster) -> anyhow::Result<Gates> {
     let mut buckets: Vec<(f64, f64)> = Vec::new();
     for node in cluster.nodes() {
         for line in metrics(&node)?.lines() {
@@ -85,10 +88,26 @@ pub fn gate_times(cluster: &Cluster) -> anyhow::Result<String> {
             }
         }
     }
-    let total = buckets.iter().map(|(_, count)| *count).fold(0.0, f64::max);
-    let bound = |share: f64| {
-        let found = buckets.iter().find(|(_, count)| *count >= total * share);
-        found.map_or(f64::NAN, |(bound, _)| bound * 1000.0)
-    };
-    Ok(format!("median <= {:.1} ms, p99 <= {:.1} ms of {total}", bound(0.5), bound(0.99)))
+    Ok(Gates(buckets))
+}
+
+impl Gates {
+    /// What came after `before`, each figure as the bucket of the histogram that it falls into. Pods
+    /// that waited for the agent itself, when the node was made, are before.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> String {
+        let earlier = |bound: f64| {
+            let found = before.0.iter().find(|(known, _)| known.total_cmp(&bound).is_eq());
+            found.map_or(0.0, |(_, count)| *count)
+        };
+        let buckets: Vec<(f64, f64)> =
+            self.0.iter().map(|(bound, count)| (*bound, count - earlier(*bound))).collect();
+        let total = buckets.iter().map(|(_, count)| *count).fold(0.0, f64::max);
+        let bound = |share: f64| {
+            let found = buckets.iter().find(|(_, count)| *count >= total * share);
+            found.map_or(f64::NAN, |(bound, _)| bound * 1000.0)
+        };
+        let [median, p99, max] = [0.5, 0.99, 1.0].map(bound);
+        format!("median <= {median:.1} ms, p99 <= {p99:.1} ms, max <= {max:.1} ms of {total}")
+    }
 }
