@@ -22,7 +22,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bgp::config::{Config, PeerConfig, PeerKind, Policy};
-use bgp::md5::Md5;
 use bgp::rib::{Candidate, decide};
 use bgp::session::Local;
 use bgp::session::negotiate::local_open;
@@ -44,29 +43,13 @@ fn address(n: u32) -> Ipv4Addr {
 
 fn peer(n: u32, asn: u32, client: bool) -> PeerConfig {
     PeerConfig {
-        name: format!("p{n}"),
-        kind: PeerKind::Mesh,
-        address: address(n).into(),
-        port: 179,
-        local_address: None,
-        asn: Asn(asn),
-        hold_time: Duration::from_secs(90),
         connect_retry: Duration::from_secs(5),
         passive: true,
-        dial_only: false,
-        standby: false,
-        ebgp_multihop: None,
-        ttl_security: false,
-        md5: Md5::Off,
         route_reflector_client: client,
-        families: Families::ALL,
-        next_hop_v4: None,
-        next_hop_v6: None,
         import: Policy::All,
         export: Policy::All,
-        default_originate: false,
-        max_prefixes: None,
         graceful_restart: None,
+        ..PeerConfig::new(format!("p{n}"), PeerKind::Mesh, address(n).into(), Asn(asn))
     }
 }
 

@@ -11,10 +11,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bgp::config::{PeerConfig, PeerKind, Policy};
-use bgp::md5::Md5;
 use bgp::session::negotiate::local_open;
 use bgp::session::{ConnectionId, Local, Peer, SessionEvent, State};
-use bgp::types::{Asn, Families, Family, RouterId};
+use bgp::types::{Asn, Family, RouterId};
 use bgp::wire::attribute::{AsPath, Attributes, Origin, Segment, SegmentKind};
 use bgp::wire::encode::{self, UpdateWriter};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -28,29 +27,12 @@ fn local(asn: u32) -> Local {
 
 fn config(asn: u32) -> PeerConfig {
     PeerConfig {
-        name: "peer".to_owned(),
-        kind: PeerKind::Tor,
-        address: IpAddr::from([192, 0, 2, 1]),
-        port: 179,
-        local_address: None,
-        asn: Asn(asn),
-        hold_time: Duration::from_secs(90),
         connect_retry: Duration::from_secs(5),
         passive: true,
-        dial_only: false,
-        standby: false,
-        ebgp_multihop: None,
-        ttl_security: false,
-        md5: Md5::Off,
-        route_reflector_client: false,
-        families: Families::ALL,
-        next_hop_v4: None,
-        next_hop_v6: None,
         import: Policy::All,
         export: Policy::All,
-        default_originate: false,
-        max_prefixes: None,
         graceful_restart: None,
+        ..PeerConfig::new("peer".to_owned(), PeerKind::Tor, IpAddr::from([192, 0, 2, 1]), Asn(asn))
     }
 }
 

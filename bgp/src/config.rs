@@ -86,6 +86,43 @@ pub struct PeerConfig {
 const MAX_TTL: u8 = 255;
 
 impl PeerConfig {
+    /// Proposed when nobody says otherwise (RFC 4271 §10).
+    pub const HOLD_TIME: Duration = Duration::from_secs(90);
+    /// First back-off between connection attempts when nobody says otherwise.
+    pub const CONNECT_RETRY: Duration = Duration::from_secs(1);
+
+    /// A peer that nothing more is said about: port 179, either side may connect, directly connected,
+    /// all families, graceful restart as its kind has it; nothing is imported and only what is our
+    /// own exported (RFC 8212).
+    #[must_use]
+    pub const fn new(name: String, kind: PeerKind, address: IpAddr, asn: Asn) -> Self {
+        Self {
+            name,
+            kind,
+            address,
+            port: 179,
+            local_address: None,
+            asn,
+            hold_time: Self::HOLD_TIME,
+            connect_retry: Self::CONNECT_RETRY,
+            passive: false,
+            dial_only: false,
+            standby: false,
+            ebgp_multihop: None,
+            ttl_security: false,
+            md5: Md5::Off,
+            route_reflector_client: false,
+            families: Families::ALL,
+            next_hop_v4: None,
+            next_hop_v6: None,
+            import: Policy::OwnOnly,
+            export: Policy::OwnOnly,
+            default_originate: false,
+            max_prefixes: None,
+            graceful_restart: Some(GracefulRestart::of(kind)),
+        }
+    }
+
     /// TTL or hop limit of what we send, ourselves being in AS `local_asn`.
     #[must_use]
     pub fn ttl(&self, local_asn: Asn) -> u8 {

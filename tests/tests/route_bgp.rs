@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use agent::bgp::{DriverEvent, Options, SpeakerHandle, kernel_sink, spawn};
 use agent::kernel::route::{self, Routes};
-use bgp::config::{Config, GracefulRestart, PeerConfig, PeerKind, Policy};
+use bgp::config::{Config, PeerConfig, PeerKind, Policy};
 use bgp::md5::{Md5, Md5Key};
 use bgp::speaker::SpeakerEvent;
-use bgp::types::{Asn, Families, RouterId};
+use bgp::types::{Asn, RouterId};
 use bgp::view::SessionState;
 use tests::nft::enter_namespace;
 
@@ -78,29 +78,10 @@ impl Space {
 
 fn peer(address: &str, asn: u32) -> PeerConfig {
     PeerConfig {
-        name: address.to_owned(),
-        kind: PeerKind::Mesh,
-        address: address.parse().unwrap(),
-        port: 179,
-        local_address: None,
-        asn: Asn(asn),
         hold_time: Duration::from_secs(9),
-        connect_retry: Duration::from_secs(1),
-        passive: false,
-        dial_only: false,
-        standby: false,
-        ebgp_multihop: None,
-        ttl_security: false,
-        md5: Md5::Off,
-        route_reflector_client: false,
-        families: Families::ALL,
-        next_hop_v4: None,
-        next_hop_v6: None,
         import: Policy::All,
         export: Policy::All,
-        default_originate: false,
-        max_prefixes: None,
-        graceful_restart: Some(GracefulRestart::of(PeerKind::Mesh)),
+        ..PeerConfig::new(address.to_owned(), PeerKind::Mesh, address.parse().unwrap(), Asn(asn))
     }
 }
 

@@ -11,9 +11,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ::bgp::config::{Config, GracefulRestart, PeerConfig, PeerKind, Policy, PrefixMatch};
-use ::bgp::md5::Md5;
-use ::bgp::types::{Asn, Families, RouterId};
+use ::bgp::config::{Config, PeerConfig, PeerKind, Policy, PrefixMatch};
+use ::bgp::types::{Asn, RouterId};
 use api::agent_args::Store;
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -314,29 +313,23 @@ fn peer_config(
         Some(filter) => filter.policy().map_err(|why| format!("{}: {why}", what(field))),
     };
     Ok(PeerConfig {
-        name: peer.name.unwrap_or_else(|| peer.address.to_string()),
-        kind: PeerKind::Reflector,
-        address: peer.address,
         port: peer.port,
         local_address: peer.local_address,
-        asn,
         hold_time: Duration::from_secs(peer.hold_time_seconds.into()),
-        connect_retry: Duration::from_secs(1),
         passive: peer.passive,
-        dial_only: false,
-        standby: false,
         ebgp_multihop: peer.ebgp_multihop,
-        ttl_security: false,
-        md5: Md5::Off,
         route_reflector_client: peer.route_reflector_client,
-        families: Families::ALL,
         next_hop_v4: peer.next_hop_v4,
         next_hop_v6: peer.next_hop_v6,
         import: policy(peer.import, "import")?,
         export: policy(peer.export, "export")?,
-        default_originate: false,
         max_prefixes: peer.max_prefixes,
-        graceful_restart: Some(GracefulRestart::of(PeerKind::Reflector)),
+        ..PeerConfig::new(
+            peer.name.unwrap_or_else(|| peer.address.to_string()),
+            PeerKind::Reflector,
+            peer.address,
+            asn,
+        )
     })
 }
 

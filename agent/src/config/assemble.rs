@@ -9,20 +9,18 @@ use api::constant::REFLECTOR_PORT;
 use api::error_code;
 use bgp::config::{Config, PeerConfig, PeerKind, Policy, PrefixMatch};
 use bgp::md5::Md5;
-use bgp::types::{Families, RouterId};
+use bgp::types::RouterId;
 use ipnet::IpNet;
 use rustc_hash::FxHasher;
 
 use super::node::NodeFacts;
-use super::peer::{HOLD_TIME, PeerSettings};
+use super::peer::PeerSettings;
 use super::settings::Settings;
 use super::{
     Desired, Fault, FieldFault, Key, Kind, LinkAddress, MeshPeer, Network, Reconciler, Secrets,
     consistency, reach,
 };
 
-/// First wait between attempts to connect.
-pub(super) const CONNECT_RETRY: Duration = Duration::from_secs(1);
 /// A reflector that is gone without a word is noticed sooner than a node: many wait for its news.
 pub(super) const REFLECTOR_HOLD_TIME: Duration = Duration::from_secs(30);
 
@@ -238,32 +236,17 @@ impl Context<'_> {
     /// Another speaker of the cluster: as a node's agent is to us, but nothing is taken from it.
     fn inner_peer(&self, name: &str, kind: PeerKind, address: IpAddr, local: IpAddr) -> PeerConfig {
         PeerConfig {
-            name: name.to_owned(),
-            kind,
-            address,
             port: self.settings.listen_port,
             // The other side knows us by this address only.
             local_address: Some(local),
-            asn: self.settings.asn,
-            hold_time: HOLD_TIME,
-            connect_retry: CONNECT_RETRY,
-            passive: false,
-            dial_only: false,
-            standby: false,
-            ebgp_multihop: None,
-            ttl_security: false,
-            md5: Md5::Off,
-            route_reflector_client: false,
-            families: Families::ALL,
             next_hop_v4: self.own_v4(),
             next_hop_v6: self.own_v6(),
             import: Policy::Accept(Vec::new()),
-            export: Policy::OwnOnly,
-            default_originate: false,
-            max_prefixes: None,
             graceful_restart: self.settings.restart.of(kind),
+            ..PeerConfig::new(name.to_owned(), kind, address, self.settings.asn)
         }
     }
+
     /// A reflector of the cluster at one of these addresses. It may be on our own node.
     fn reflector_peer(&self, pod: &str, addresses: &[IpAddr]) -> Option<PeerConfig> {
         let (address, local) = self.own.way_to(addresses)?;
@@ -400,25 +383,17 @@ impl Context<'_> {
         };
         let kind = if ibgp { PeerKind::Internal } else { PeerKind::Tor };
         PeerConfig {
-            name: name.to_owned(),
-            kind,
-            address: peer.address,
             port: peer.port,
             // A reflector some hops away knows us by the address of our Node.
             local_address: (ibgp && !connected)
                 .then(|| self.own.address(peer.address.is_ipv4()))
                 .flatten(),
-            asn: peer.asn,
             hold_time: peer.hold_time,
-            connect_retry: CONNECT_RETRY,
             passive: peer.passive,
             dial_only: self.is_beside_agent(peer),
-            standby: false,
             ebgp_multihop: peer.ebgp_multihop,
             ttl_security: peer.ttl_security,
-            md5: Md5::Off,
             route_reflector_client: peer.route_reflector_client,
-            families: Families::ALL,
             next_hop_v4,
             next_hop_v6,
             import: policy(&peer.import),
@@ -426,6 +401,7 @@ impl Context<'_> {
             default_originate: peer.default_originate,
             max_prefixes: peer.max_prefixes,
             graceful_restart: peer.restart.or(self.settings.restart).of(kind),
+            ..PeerConfig::new(name.to_owned(), kind, peer.address, peer.asn)
         }
     }
 

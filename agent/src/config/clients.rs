@@ -15,11 +15,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use api::constant::REFLECTOR_PORT;
 use bgp::config::{Config, PeerConfig, PeerKind, Policy};
-use bgp::md5::Md5;
-use bgp::types::{Families, RouterId};
+use bgp::types::RouterId;
 use rustc_hash::FxHasher;
 
-use super::assemble::{CONNECT_RETRY, REFLECTOR_HOLD_TIME, announced, without_duplicates};
+use super::assemble::{REFLECTOR_HOLD_TIME, announced, without_duplicates};
 use super::settings::Settings;
 use super::{Fault, Reconciler, consistency};
 
@@ -52,29 +51,15 @@ pub(super) fn assemble(reconciler: &mut Reconciler) -> (Option<ReflectorPlan>, V
     for node in nodes.values() {
         let Some((address, local)) = own.way_to(&node.addresses) else { continue };
         peers.push(PeerConfig {
-            name: node.name.clone(),
-            kind: PeerKind::Reflector,
-            address,
             port: REFLECTOR_PORT,
             local_address: Some(local),
-            asn: settings.asn,
             hold_time: REFLECTOR_HOLD_TIME,
-            connect_retry: CONNECT_RETRY,
             passive: true,
-            dial_only: false,
-            standby: false,
-            ebgp_multihop: None,
-            ttl_security: false,
-            md5: Md5::Off,
             route_reflector_client: true,
-            families: Families::ALL,
-            next_hop_v4: None,
-            next_hop_v6: None,
             import: Policy::Accept(announced(node, &settings)),
             export: Policy::All,
-            default_originate: false,
-            max_prefixes: None,
             graceful_restart: settings.restart.of(PeerKind::Reflector),
+            ..PeerConfig::new(node.name.clone(), PeerKind::Reflector, address, settings.asn)
         });
     }
     peers.sort_by_key(PeerConfig::endpoint);

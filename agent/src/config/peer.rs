@@ -7,15 +7,12 @@ use std::time::Duration;
 use api::constant::BGP_PORT;
 use api::crd::{BGPPeerSpec, NodeSelector, PrefixRule, SelectorRequirement};
 use api::error_code::{self, Code};
-use bgp::config::PrefixMatch;
+use bgp::config::{PeerConfig, PrefixMatch};
 use bgp::types::Asn;
 
 use super::password::PasswordRef;
 use super::restart::RestartSettings;
 use super::{FieldFault, is_host, network, settings};
-
-/// Proposed hold time when nobody says otherwise (RFC 4271 §10).
-pub(super) const HOLD_TIME: Duration = Duration::from_secs(90);
 
 /// A peer, valid by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,7 +98,7 @@ pub(super) fn parse(spec: &BGPPeerSpec) -> Result<PeerSettings, Vec<FieldFault>>
             asn,
             hold_time: spec
                 .hold_time_seconds
-                .map_or(HOLD_TIME, |seconds| Duration::from_secs(seconds.into())),
+                .map_or(PeerConfig::HOLD_TIME, |seconds| Duration::from_secs(seconds.into())),
             passive: spec.passive.unwrap_or(false),
             ebgp_multihop: spec.ebgp_multihop,
             ttl_security: spec.ttl_security.unwrap_or(false),

@@ -1,8 +1,7 @@
 use std::net::IpAddr;
 
-use bgp::config::{GracefulRestart, PeerKind, Policy};
-use bgp::md5::Md5;
-use bgp::types::{Asn, Families, RouterId};
+use bgp::config::{PeerKind, Policy};
+use bgp::types::{Asn, RouterId};
 
 use super::*;
 
@@ -12,29 +11,10 @@ fn endpoint(text: &str) -> SocketAddr {
 
 fn peer(endpoint: SocketAddr, kind: PeerKind) -> PeerConfig {
     PeerConfig {
-        name: endpoint.to_string(),
-        kind,
-        address: endpoint.ip(),
         port: endpoint.port(),
-        local_address: None,
-        asn: Asn(64512),
-        hold_time: Duration::from_secs(90),
-        connect_retry: Duration::from_secs(1),
-        passive: false,
         dial_only: kind == PeerKind::Reflector,
-        standby: false,
-        ebgp_multihop: None,
-        ttl_security: false,
-        md5: Md5::Off,
-        route_reflector_client: false,
-        families: Families::ALL,
-        next_hop_v4: None,
-        next_hop_v6: None,
         import: Policy::All,
-        export: Policy::OwnOnly,
-        default_originate: false,
-        max_prefixes: None,
-        graceful_restart: Some(GracefulRestart::of(kind)),
+        ..PeerConfig::new(endpoint.to_string(), kind, endpoint.ip(), Asn(64512))
     }
 }
 

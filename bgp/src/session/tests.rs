@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::config::{GracefulRestart, PeerConfig, PeerKind, Policy};
-use crate::md5::Md5;
+use crate::config::{PeerConfig, PeerKind, Policy};
 use crate::session::collision::Side;
 use crate::session::fault::Fault;
 use crate::session::link::Link;
@@ -17,7 +16,7 @@ use crate::session::state::Event;
 use crate::session::table::{Reaction, cell};
 use crate::session::timer::Timer;
 use crate::session::{Local, Output, Peer, SessionEvent, State};
-use crate::types::{Asn, Families, RouterId};
+use crate::types::{Asn, RouterId};
 use crate::wire::{Context, Message, Notification, decode, encode, frame};
 
 #[expect(clippy::disallowed_methods, reason = "deadlines need some instant to start from")]
@@ -35,29 +34,15 @@ fn local(id: u8) -> Local {
 
 fn config(peer: u8) -> PeerConfig {
     PeerConfig {
-        name: format!("peer-{peer}"),
-        kind: PeerKind::Mesh,
-        address: IpAddr::from([10, 0, 0, peer]),
-        port: 179,
-        local_address: None,
-        asn: Asn(65001),
-        hold_time: Duration::from_secs(90),
         connect_retry: Duration::from_secs(5),
-        passive: false,
-        dial_only: false,
-        standby: false,
-        ebgp_multihop: None,
-        ttl_security: false,
-        md5: Md5::Off,
-        route_reflector_client: false,
-        families: Families::ALL,
-        next_hop_v4: None,
-        next_hop_v6: None,
         import: Policy::All,
         export: Policy::All,
-        default_originate: false,
-        max_prefixes: None,
-        graceful_restart: Some(GracefulRestart::of(PeerKind::Mesh)),
+        ..PeerConfig::new(
+            format!("peer-{peer}"),
+            PeerKind::Mesh,
+            IpAddr::from([10, 0, 0, peer]),
+            Asn(65001),
+        )
     }
 }
 

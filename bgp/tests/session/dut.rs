@@ -3,10 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use bgp::config::{GracefulRestart, PeerConfig, PeerKind, Policy};
-use bgp::md5::Md5;
+use bgp::config::{PeerConfig, PeerKind, Policy};
 use bgp::session::{ConnectionId, Fault, Local, Output, Peer, PeerEvent, SessionEvent, State};
-use bgp::types::{Asn, Families, RouterId};
+use bgp::types::{Asn, RouterId};
 use bgp::wire::open::{Capability, Open};
 use bgp::wire::{Context, Message, Notification, decode, encode, frame};
 
@@ -29,29 +28,10 @@ pub(crate) fn local() -> Local {
 /// Its external peer, AS 65010, 10.0.0.2.
 pub(crate) fn config() -> PeerConfig {
     PeerConfig {
-        name: "tor".to_owned(),
-        kind: PeerKind::Tor,
-        address: IpAddr::from([10, 0, 0, 2]),
-        port: 179,
-        local_address: None,
-        asn: Asn(65010),
-        hold_time: 90 * SECOND,
         connect_retry: 5 * SECOND,
-        passive: false,
-        dial_only: false,
-        standby: false,
-        ebgp_multihop: None,
-        ttl_security: false,
-        md5: Md5::Off,
-        route_reflector_client: false,
-        families: Families::ALL,
-        next_hop_v4: None,
-        next_hop_v6: None,
         import: Policy::All,
         export: Policy::All,
-        default_originate: false,
-        max_prefixes: None,
-        graceful_restart: Some(GracefulRestart::of(PeerKind::Tor)),
+        ..PeerConfig::new("tor".to_owned(), PeerKind::Tor, IpAddr::from([10, 0, 0, 2]), Asn(65010))
     }
 }
 

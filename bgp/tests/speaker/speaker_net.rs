@@ -5,9 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bgp::config::{Config, PeerConfig, PeerKind, Policy};
-use bgp::md5::Md5;
 use bgp::speaker::{ConnectionId, FibOrigin, Output, Speaker, SpeakerEvent};
-use bgp::types::{Asn, Families, RouterId};
+use bgp::types::{Asn, RouterId};
 use bytes::Bytes;
 use ipnet::IpNet;
 
@@ -30,30 +29,14 @@ pub(crate) fn config(node: usize, asn: u32) -> Config {
 pub(crate) fn peer(of: usize, node: usize, asn: u32) -> PeerConfig {
     let IpAddr::V4(next_hop) = address(of) else { panic!("IPv4") };
     PeerConfig {
-        name: format!("n{node}"),
-        kind: PeerKind::Mesh,
-        address: address(node),
-        port: 179,
-        local_address: None,
-        asn: Asn(asn),
-        hold_time: Duration::from_secs(90),
         connect_retry: Duration::from_secs(5),
         // One side dials; collisions have tests of their own.
         passive: of > node,
-        dial_only: false,
-        standby: false,
-        ebgp_multihop: None,
-        ttl_security: false,
-        md5: Md5::Off,
-        route_reflector_client: false,
-        families: Families::ALL,
-        next_hop_v4: None,
         next_hop_v6: Some(next_hop.to_ipv6_mapped()),
         import: Policy::All,
         export: Policy::All,
-        default_originate: false,
-        max_prefixes: None,
         graceful_restart: None,
+        ..PeerConfig::new(format!("n{node}"), PeerKind::Mesh, address(node), Asn(asn))
     }
 }
 
