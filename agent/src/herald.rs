@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use ::bgp::config::PeerConfig;
+use ::bgp::md5::Md5;
 use ::bgp::speaker::{DownReason, OpenRefusal, SpeakerEvent};
 use ::bgp::wire::notification::{self, cease};
 use api::error_code::{self, Code};
@@ -17,6 +18,7 @@ use self::away::Away;
 use crate::bgp::DriverEvent;
 use crate::cni::gate::Gate;
 use crate::kernel::route::{Events, Overridden, RouteEvent, Routes};
+use crate::kernel::tcp_md5;
 use crate::observe::problems::Complaint;
 use crate::observe::recorder::{Direction, Stage};
 use crate::observe::{Area, Problems, Recorder};
@@ -178,9 +180,14 @@ impl Herald {
         let (name, _) = self.name(peer);
         // Told again when there is a session again.
         self.problems.resolve(Area::Peer, &format!("{peer}|next hop"));
-        let (code, mut words) = down(reason);
-        if !established && self.has_ttl_security(peer) {
+        let (mut code, mut words) = down(reason);
+        if !established && self.is_any(peer, |config| config.ttl_security) {
             words += "; with ttlSecurity nothing gets through unless the peer sends with TTL 255";
+        }
+        let silent = matches!(reason, DownReason::ConnectFailed(why) if why.contains("timed out"));
+        if silent && self.is_any(peer, |config| config.md5 != Md5::Off) {
+            code = error_code::PASSWORD_MISMATCH;
+            words = format!("{words}; {}", tcp_md5::SUSPICION);
         }
         info!(peer = %name, address = %peer, established, %code, reason = %words, "bgp session down");
         if let Some((direction, code)) = notified(reason) {
@@ -274,10 +281,10 @@ impl Herald {
         desired.is_none_or(|d| d.config.peers.iter().any(|peer| peer.address == address))
     }
 
-    fn has_ttl_security(&self, address: IpAddr) -> bool {
+    fn is_any(&self, address: IpAddr, what: fn(&PeerConfig) -> bool) -> bool {
         let desired = self.view.borrow().desired.clone();
         let peers: &[PeerConfig] = desired.as_ref().map_or(&[], |d| &d.config.peers);
-        peers.iter().any(|peer| peer.address == address && peer.ttl_security)
+        peers.iter().any(|peer| peer.address == address && what(peer))
     }
 
     /// Name and port of a peer.

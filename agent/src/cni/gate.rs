@@ -272,6 +272,12 @@ impl GateTask {
         let certain: Vec<AttachmentId> = gone.intersection(&self.suspects).cloned().collect();
         self.suspects = gone;
         for id in certain {
+            if let Some(attachment) = self.attachments.get(&id) {
+                let subject = format!("Pod {}/{}", attachment.namespace, attachment.pod);
+                let words = format!("its interface {} is gone", attachment.interface);
+                let complaint = Complaint::new(error_code::POD_INTERFACE_GONE, &subject, words);
+                self.problems.note(Area::Cni, format!("interface {subject}"), complaint);
+            }
             info!(container = %id.container_id, "attachment without interface dropped");
             if let Err(error) = self.forget(&id).await {
                 warn!(%error, container = %id.container_id, "attachment cannot be removed from disk");
@@ -313,4 +319,37 @@ fn interfaces() -> Option<BTreeSet<String>> {
 fn is_gone(attachment: &Attachment, interfaces: Option<&BTreeSet<String>>) -> bool {
     name::is_host_interface(&attachment.interface)
         && interfaces.is_some_and(|interfaces| !interfaces.contains(&attachment.interface))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_pod_whose_interface_is_gone_is_told_when_it_is_certain() {
+        let state = std::env::temp_dir().join(format!("rampart-gate-{}", std::process::id()));
+        let store = Store::open(&state).unwrap();
+        let problems = Problems::default();
+        let (policy, mut told) = mpsc::channel(8);
+        let (mut task, _gate) = GateTask::new(store, policy, &problems).unwrap();
+        let id = AttachmentId { container_id: "c1".to_owned(), ifname: "eth0".to_owned() };
+        let attachment = Attachment {
+            id: id.clone(),
+            network: "rampart".to_owned(),
+            interface: name::host_interface(&id),
+            namespace: "shop".to_owned(),
+            pod: "web".to_owned(),
+            uid: String::new(),
+            netns: String::new(),
+            addresses: vec!["10.1.0.2".parse().unwrap(), "fd00:1::2".parse().unwrap()],
+        };
+        task.attachments.insert(id, attachment);
+        let stands = || problems.stands(Area::Cni, "interface Pod shop/web");
+        task.look().await;
+        assert!(!stands() && task.attachments.len() == 1, "it may be the plugin's doing");
+        task.look().await;
+        assert!(stands() && task.attachments.is_empty());
+        assert!(matches!(told.try_recv(), Ok(Message::Detach { .. })));
+        std::fs::remove_dir_all(state).unwrap();
+    }
 }

@@ -273,7 +273,10 @@ impl Context<'_> {
         found: &mut Vec<(Key, FieldFault)>,
     ) -> BTreeMap<IpAddr, PeerConfig> {
         let mut peers: BTreeMap<IpAddr, PeerConfig> = BTreeMap::new();
-        for (name, tracked) in tracked {
+        // A new object takes no session from one that was there before it.
+        let mut by_age: Vec<_> = tracked.iter_mut().collect();
+        by_age.sort_by_key(|(_, peer)| peer.good.as_ref().map(|settings| settings.created));
+        for (name, tracked) in by_age {
             let Some(wanted) = &tracked.good else { continue };
             let key = || Key { kind: Kind::BgpPeer, namespace: String::new(), name: name.clone() };
             if !wanted.selects(&self.own.labels) {

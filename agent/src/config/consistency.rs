@@ -42,7 +42,13 @@ pub(super) fn cluster_cidrs(
             continue;
         }
         let family = if v4 { "IPv4" } else { "IPv6" };
-        if some_inside || !settings.cluster_cidrs.iter().any(|cidr| of_family(&cidr)) {
+        let listed = settings.cluster_cidrs.iter().any(|cidr| of_family(&cidr));
+        if !listed {
+            messages.push(format!(
+                "there is no {family} CIDR in it: the {family} pod CIDRs of Node {} are not accepted",
+                named(&outside)
+            ));
+        } else if some_inside {
             messages.push(format!(
                 "the {family} pod CIDRs of Node {} are outside, and not accepted from them",
                 named(&outside)

@@ -228,7 +228,11 @@ impl Reconciler {
                 self.settings.get_or_insert_default().apply(parsed, origin);
             }
             Object::BgpPeer(object) => {
-                self.peers.entry(key.name).or_default().apply(peer::parse(&object.spec), origin);
+                let created = object.metadata.creation_timestamp.as_ref();
+                let created = created.map_or(0, |time| time.0.as_second());
+                let parsed = peer::parse(&object.spec);
+                let parsed = parsed.map(|settings| PeerSettings { created, ..settings });
+                self.peers.entry(key.name).or_default().apply(parsed, origin);
             }
             Object::NetworkConfiguration(configuration) => {
                 let parsed = network::parse(&configuration.spec);
@@ -361,7 +365,10 @@ impl Reconciler {
             };
         }
         let consequence = if fault.code == api::error_code::DUPLICATE_ADDRESS {
-            "the first by name stays in force"
+            match key.kind {
+                Kind::BgpPeer => "the older one (of one age the first by name) stays in force",
+                _ => "the first by name stays in force",
+            }
         } else if last {
             "the last good version stays in force"
         } else {

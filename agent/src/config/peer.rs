@@ -17,6 +17,8 @@ use super::{FieldFault, is_host, network, settings};
 /// A peer, valid by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PeerSettings {
+    /// `metadata.creationTimestamp`, in seconds since 1970; 0 without one, as in a directory.
+    pub(super) created: i64,
     pub(super) selector: Option<NodeSelector>,
     pub(super) address: IpAddr,
     pub(super) port: u16,
@@ -92,6 +94,7 @@ pub(super) fn parse(spec: &BGPPeerSpec) -> Result<PeerSettings, Vec<FieldFault>>
     let export = spec.export.as_ref().map(|rules| checks.rules("spec.export", rules));
     match (endpoint, asn) {
         (Some((address, port)), Some(asn)) if checks.0.is_empty() => Ok(PeerSettings {
+            created: 0,
             selector,
             address,
             port,

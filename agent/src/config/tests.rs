@@ -344,6 +344,25 @@ fn two_peers_with_one_address_leave_it_to_the_first_by_name() {
 }
 
 #[test]
+fn a_new_peer_takes_no_address_from_an_older_one() {
+    let of_year = |name: &str, year: &str, spec: &str| {
+        let created =
+            format!("metadata: {{name: {name}, creationTimestamp: '{year}-01-01T00:00:00Z'}}");
+        peer(name, spec).replace(&format!("metadata: {{name: {name}}}"), &created)
+    };
+    for address in ["198.51.100.1", "2001:db8:9::1"] {
+        let old = of_year("tor", "2025", &format!("peerAddress: '{address}', peerASN: 65001"));
+        let new = of_year("aaa", "2026", &format!("peerAddress: '{address}', peerASN: 65002"));
+        for text in [format!("{old}{new}"), format!("{new}{old}")] {
+            let (desired, faults) = reconciler(&text).desired(&[]);
+            assert_eq!(codes(&faults), [(1008, "BGPPeer aaa".to_owned(), "spec.peerAddress")]);
+            assert!(faults[0].next.contains("the older one"), "{faults:?}");
+            assert_eq!(desired.unwrap().config.peers[0].asn, Asn(65001));
+        }
+    }
+}
+
+#[test]
 fn the_other_familys_next_hop_is_on_the_link_that_faces_the_tor() {
     let links = [
         link("lo", "127.0.0.1/8"),

@@ -127,7 +127,7 @@ fn suspicion() -> String {
         Some(dropped) if dropped != tcp_md5::Dropped::default() => format!(" ({dropped})"),
         Some(_) | None => String::new(),
     };
-    format!("a peer with another password, or without one, is not heard{evidence}")
+    format!("{}{evidence}", tcp_md5::SUSPICION)
 }
 
 fn names(families: &[Family]) -> Vec<String> {

@@ -5,6 +5,9 @@ use std::fmt;
 /// The counters of the network namespace of the calling thread.
 const FILE: &str = "/proc/thread-self/net/netstat";
 
+/// What may be wrong with a peer that has a password and does not answer.
+pub const SUSPICION: &str = "a peer with another password, or without one, is not heard";
+
 /// Segments dropped since the machine (or the network namespace) started, of all connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {

@@ -79,7 +79,7 @@ impl World<'_> {
                 conditions
             }
             _ => {
-                let why = "the object was not accepted; its last good version stays in force";
+                let why = "the object was not accepted: see Accepted";
                 let unknown = |kind| condition(kind, None, "NotAccepted", why);
                 vec![accepted, unknown("NodesSelected"), unknown("Established")]
             }
