@@ -149,6 +149,10 @@ pub struct RestartView {
     pub peer_restarted: bool,
     /// How long the peer asks us to wait for it.
     pub peer_restart_time: Duration,
+    /// How long we wait for it: no longer than we are told to. Zero: we do not.
+    pub wait: Duration,
+    /// Families whose paths are kept while it is away: those that it asks it for.
+    pub families: Vec<Family>,
     /// Families that the peer went on forwarding in when it last opened this session (F bit).
     pub forwarding: Vec<Family>,
     /// Paths that wait to be sent again, by family; families without any are left out.

@@ -387,6 +387,12 @@ pub struct GracefulRestartView {
     pub notification: bool,
     /// How long the peer asks us to wait for it, in seconds.
     pub peer_restart_seconds: u64,
+    /// How long we wait for it, in seconds: the shorter of that and our own setting.
+    #[serde(default)]
+    pub wait_seconds: u64,
+    /// Families whose paths are kept meanwhile: those that the peer asks it for.
+    #[serde(default)]
+    pub families: Vec<String>,
     /// Families in which the peer went on forwarding before this session (F bit).
     pub forwarding: Vec<String>,
     /// Paths that are kept and were not sent again, by family.

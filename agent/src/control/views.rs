@@ -141,6 +141,8 @@ fn restart(view: &RestartView) -> GracefulRestartView {
         negotiated: view.negotiated,
         notification: view.notification,
         peer_restart_seconds: view.peer_restart_time.as_secs(),
+        wait_seconds: view.wait.as_secs(),
+        families: names(&view.families),
         forwarding: names(&view.forwarding),
         stale: view.stale.iter().map(|(f, paths)| (f.to_string(), count(paths))).collect(),
         seconds_left: view.left.map(|left| left.as_secs_f64()),

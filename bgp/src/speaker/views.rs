@@ -112,12 +112,16 @@ impl Speaker {
             Some(_) | None => RestartPhase::None,
         };
         let until = record.stale_until(&self.rib);
+        let ours = record.config.graceful_restart.filter(|settings| settings.helper);
+        let ours = ours.map_or(Duration::ZERO, |settings| settings.restart_time);
         RestartView {
             phase,
             negotiated: agreed.is_some(),
             notification: agreed.is_some_and(|agreed| agreed.notification),
             peer_restarted: agreed.is_some_and(|agreed| agreed.restarted),
             peer_restart_time: agreed.map_or(Duration::ZERO, |agreed| agreed.restart_time),
+            wait: agreed.map_or(Duration::ZERO, |agreed| ours.min(agreed.restart_time)),
+            families: agreed.map_or(Vec::new(), |agreed| agreed.families.iter().collect()),
             forwarding: agreed.map_or(Vec::new(), |agreed| agreed.forwarding.iter().collect()),
             stale,
             left: until.map(|until| until.saturating_duration_since(now)),

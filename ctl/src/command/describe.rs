@@ -135,11 +135,15 @@ fn graceful_restart(peer: &PeerView) -> String {
     let stale: Vec<String> =
         restart.stale.iter().map(|(family, paths)| format!("{paths} {family}")).collect();
     let left = restart.seconds_left.map_or_else(String::new, |left| format!(" ({})", short(left)));
-    let agreed = if restart.negotiated {
-        let after = if restart.notification { ", after a NOTIFICATION as well" } else { "" };
-        format!("yes, the peer may be away for {} s{after}", restart.peer_restart_seconds)
-    } else {
+    let agreed = if !restart.negotiated {
         "no".to_owned()
+    } else if restart.families.is_empty() {
+        "of us only: the peer does not ask us to keep its routes while it is away".to_owned()
+    } else {
+        let after = if restart.notification { ", after a NOTIFICATION as well" } else { "" };
+        let (families, wait) = (restart.families.join(" and "), restart.wait_seconds);
+        let theirs = restart.peer_restart_seconds;
+        format!("yes, {families} routes are kept for {wait} s (the peer asks for {theirs}){after}")
     };
     match restart.phase.as_str() {
         "away" => format!("the peer is away, {} paths are kept{left}", stale.join(", ")),

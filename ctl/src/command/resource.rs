@@ -267,6 +267,7 @@ fn is_up(peer: &PeerView) -> bool {
 fn graceful_restart(peer: &PeerView) -> String {
     let restart = &peer.graceful_restart;
     match restart.phase.as_str() {
+        "" | "none" if restart.negotiated && restart.families.is_empty() => "ours".to_owned(),
         "" | "none" if restart.negotiated => "yes".to_owned(),
         "" | "none" if is_up(peer) => "no".to_owned(),
         "" | "none" => String::new(),

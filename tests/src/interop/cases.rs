@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{HOLD_TIME, Implementation, Opens, Options, PATIENCE, Pair, Transport};
 use crate::monitor::Watch;
 use crate::wait::{eventually, throughout};
+use api::control::PeerView;
 use nix::sys::signal::Signal;
 
 /// A router with graceful restart.
@@ -104,7 +105,11 @@ pub fn router_restarts_gracefully(implementation: Implementation, asn: u32, tran
     };
     eventually(PATIENCE, "the router says that this is everything", || complete(&pair, 1));
     let before = pair.peers();
-    assert!(before.iter().all(|peer| peer.graceful_restart.negotiated), "{before:?}");
+    let kept = |peer: &PeerView| {
+        let restart = &peer.graceful_restart;
+        restart.negotiated && restart.families == peer.families && restart.wait_seconds > 0
+    };
+    assert!(before.iter().all(kept), "{before:?}");
     let namespace = Arc::clone(&pair.node_namespace);
     let watch = Watch::start(&namespace, &pair.directory, "ip", &["monitor", "route"]);
     pair.kill_router();
